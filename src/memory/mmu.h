@@ -1,11 +1,12 @@
 /*
- * Linear -> physical -> host: page walk (SDM vol. 3 ch. 4: none, 32-bit with PSE, PAE with NX, 4-level with
- * 2 MiB and 1 GiB pages) and the soft TLB that translated code reads directly.
+ * Linear -> physical -> host: page walk (SDM vol. 3 ch. 4: none, 32-bit with PSE, PAE with NX,
+ * 4-level with 2 MiB and 1 GiB pages) and the soft TLB that translated code reads directly.
  *
- * Translated code checks an access of n bytes at linear address a with entry i = (a >> 12) & TLB_MASK:
- *     offset = a - entry.read_tag (or write_tag);  hit if offset <= 4096 - n;  host = entry.host + offset
- * An invalid tag is any page address whose index is not i: 0 for every entry but the first, 0x1000 there. Pages
- * with MMIO, traced code or page tables, or watchpoints (DR7) never enter the write tag (watchpoints: neither).
+ * Translated code checks an access of n bytes at linear address a with entry i = (a >> 12) &
+ * TLB_MASK: offset = a - entry.read_tag (or write_tag);  hit if offset <= 4096 - n;  host =
+ * entry.host + offset An invalid tag is any page address whose index is not i: 0 for every entry
+ * but the first, 0x1000 there. Pages with MMIO, traced code or page tables, or watchpoints (DR7)
+ * never enter the write tag (watchpoints: neither).
  */
 #ifndef VD_MEMORY_MMU_H
 #define VD_MEMORY_MMU_H
@@ -20,14 +21,14 @@ enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLB_MASK = TLB_SIZE - 1 };
 
 struct tlb_entry {
     uint64_t read_tag, write_tag;
-    uint64_t host;   /* host address of the page */
-    uint64_t flags;  /* TLB_GLOBAL */
+    uint64_t host;  /* host address of the page */
+    uint64_t flags; /* TLB_GLOBAL */
 };
 enum { TLB_GLOBAL = 1 };
 
 struct exec_entry { /* instruction fetch: C only */
-    uint64_t tag;    /* linear page, or an invalid tag as above */
-    uint64_t gpa;    /* physical page */
+    uint64_t tag;   /* linear page, or an invalid tag as above */
+    uint64_t gpa;   /* physical page */
     uint64_t flags;
 };
 
@@ -41,8 +42,8 @@ struct mmu {
     struct address_space *as;
     struct mmu_stats stats;
     /*
-     * A linear address that was translated is no longer (flush of everything, of all but global pages, or of
-     * one page): the engine drops what it derived from it. May be NULL.
+     * A linear address that was translated is no longer (flush of everything, of all but global
+     * pages, or of one page): the engine drops what it derived from it. May be NULL.
      */
     void (*flushed)(void *ctx);
     void *flushed_ctx;
@@ -51,8 +52,11 @@ struct mmu {
 void mmu_init(struct mmu *mmu, struct address_space *as);
 
 enum { /* access */
-    MMU_READ = 0, MMU_WRITE = 1, MMU_EXEC = 2,
-    MMU_USER = 4,   /* check as CPL 3; without it: supervisor access (also implicit ones at CPL 3) */
+       MMU_READ = 0,
+       MMU_WRITE = 1,
+       MMU_EXEC = 2,
+       MMU_USER =
+           4, /* check as CPL 3; without it: supervisor access (also implicit ones at CPL 3) */
 };
 /* The access bits for an explicit data access at the current CPL. */
 static inline unsigned mmu_cpl_access(const struct x86_cpu *cpu)
@@ -61,8 +65,8 @@ static inline unsigned mmu_cpl_access(const struct x86_cpu *cpu)
 }
 
 /*
- * Translates linear (all modes; sets A and D as needed; canonical check is the caller's, see mmu_canonical).
- * 0 with *gpa (before A20), or -1 with cpu->fault = #PF with its exact error code.
+ * Translates linear (all modes; sets A and D as needed; canonical check is the caller's, see
+ * mmu_canonical). 0 with *gpa (before A20), or -1 with cpu->fault = #PF with its exact error code.
  */
 int mmu_translate(struct x86_cpu *cpu, uint64_t linear, unsigned access, uint64_t *gpa);
 /* The same without side effects and faults, for debuggers: 0, or -1 if not mapped. */
@@ -70,21 +74,24 @@ int mmu_translate_debug(const struct x86_cpu *cpu, uint64_t linear, uint64_t *gp
 
 enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };
 /*
- * TLB refill for one access of size bytes that may not be a hit. MMU_DIRECT: *host is the host address of
- * linear and the whole access lies in that page; the TLB holds the page. MMU_INDIRECT: allowed, but must go
- * through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint). MMU_FAULT: cpu->fault is set.
+ * TLB refill for one access of size bytes that may not be a hit. MMU_DIRECT: *host is the host
+ * address of linear and the whole access lies in that page; the TLB holds the page. MMU_INDIRECT:
+ * allowed, but must go through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint).
+ * MMU_FAULT: cpu->fault is set.
  */
 enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
                        uint8_t **host);
 
 /*
- * Reads/writes size bytes (1..4096) at a linear address through everything: page crossing, MMIO, traced pages.
- * Both pages are checked before the first byte moves. 0, or -1 with cpu->fault. In 64-bit mode a non-canonical
- * address must be caught by the caller.
+ * Reads/writes size bytes (1..4096) at a linear address through everything: page crossing, MMIO,
+ * traced pages. Both pages are checked before the first byte moves. 0, or -1 with cpu->fault. In
+ * 64-bit mode a non-canonical address must be caught by the caller.
  */
 int mmu_read(struct x86_cpu *cpu, uint64_t linear, void *buffer, unsigned size, unsigned access);
-int mmu_write(struct x86_cpu *cpu, uint64_t linear, const void *buffer, unsigned size, unsigned access);
-/* Only checks that [linear, linear + size) may be accessed so; same faults as the access would raise. */
+int mmu_write(struct x86_cpu *cpu, uint64_t linear, const void *buffer, unsigned size,
+              unsigned access);
+/* Only checks that [linear, linear + size) may be accessed so; same faults as the access would
+ * raise. */
 int mmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access);
 
 static inline bool mmu_canonical(uint64_t linear) /* 48-bit linear addresses */
@@ -92,28 +99,33 @@ static inline bool mmu_canonical(uint64_t linear) /* 48-bit linear addresses */
     return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
 }
 
-/* What the current mode does to a computed linear address: 64-bit mode keeps it, else it wraps at 4 GiB. */
+/* What the current mode does to a computed linear address: 64-bit mode keeps it, else it wraps at 4
+ * GiB. */
 static inline uint64_t mmu_wrap(const struct x86_cpu *cpu, uint64_t linear)
 {
     return x86_code64(cpu) ? linear : (uint32_t)linear;
 }
 
-void mmu_flush_all(struct x86_cpu *cpu);        /* also global pages: CR0.PG, CR4.PGE/PSE/PAE, layout, A20 */
-void mmu_flush_nonglobal(struct x86_cpu *cpu);  /* MOV CR3 */
+void mmu_flush_all(
+    struct x86_cpu *cpu); /* also global pages: CR0.PG, CR4.PGE/PSE/PAE, layout, A20 */
+void mmu_flush_nonglobal(struct x86_cpu *cpu);             /* MOV CR3 */
 void mmu_flush_page(struct x86_cpu *cpu, uint64_t linear); /* INVLPG */
 /* Takes write permission from every entry that maps the backing page (it became traced). */
 void mmu_write_protect(struct x86_cpu *cpu, const uint8_t *host_page);
 
-/* MOV CR3 and friends in PAE mode: loads the four PDPTEs (SDM vol. 3, 4.4.1). -1: reserved bits, #GP. */
+/* MOV CR3 and friends in PAE mode: loads the four PDPTEs (SDM vol. 3, 4.4.1). -1: reserved bits,
+ * #GP. */
 int mmu_load_pdptes(struct x86_cpu *cpu, uint64_t cr3);
 
 /*
- * Segmented access of 1..64 bytes as instructions do: segment checks (#GP or #SS with error 0, canonical in 64-bit
- * mode), then mmu_read/mmu_write at the current CPL. offset is already truncated to the address size.
+ * Segmented access of 1..64 bytes as instructions do: segment checks (#GP or #SS with error 0,
+ * canonical in 64-bit mode), then mmu_read/mmu_write at the current CPL. offset is already
+ * truncated to the address size.
  */
 int seg_linear(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, unsigned size, bool write,
                uint64_t *linear);
-int seg_read(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer, unsigned size);
+int seg_read(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer,
+             unsigned size);
 int seg_write(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, const void *buffer,
               unsigned size);
 
