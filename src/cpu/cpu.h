@@ -252,6 +252,14 @@ static inline uint64_t x86_get_rflags(const struct x86_cpu *cpu)
     return (uint64_t)cpu->aflags | cpu->sflags | (cpu->iflag ? (uint64_t)X86_IF : 0) | 2;
 }
 
+/* Sets IF; when that opens the window for an interrupt that is waiting, asks for an exit. */
+static inline void x86_set_iflag(struct x86_cpu *cpu, bool on)
+{
+    if (on && !cpu->iflag && cpu->intr_wanted)
+        cpu->exit_window = 1;
+    cpu->iflag = on;
+}
+
 /* Sets every bit; the caller has applied privilege rules. Marks the mode dirty if TF or VM changes.
  */
 void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags);

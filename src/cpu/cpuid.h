@@ -119,6 +119,9 @@ int cpuid_model_init(struct cpuid_model *model, const char *name, struct vd_erro
 /* Names, in order, NULL at the end of the list. */
 const char *cpuid_model_name(size_t index);
 
+/* Family, model and stepping as in CPUID.1.EAX; also EDX after RESET. */
+uint32_t cpuid_signature(const struct cpuid_model *model);
+
 struct x86_cpu;
 struct cpuid_regs {
     uint32_t eax, ebx, ecx, edx;
