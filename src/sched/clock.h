@@ -13,13 +13,16 @@ struct vclock {
     uint64_t base_tsc;    /* host TSC at virtual time 0 */
     uint64_t mult, shift; /* ns = ticks * mult >> shift (128-bit product) */
     uint64_t paused_ns;   /* virtual time while paused */
+    uint64_t paused_tsc;  /* vclock_tsc while paused */
     uint64_t base_mono_ns;
     uint8_t uses_tsc, paused;
 };
 
-void vclock_init(struct vclock *clock);          /* starts at 0, running */
+/* Starts at 0, running. Takes about 10 ms where the TSC has to be measured. */
+void vclock_init(struct vclock *clock);
 uint64_t vclock_now(const struct vclock *clock); /* ns since creation, without paused time */
 uint64_t vclock_tsc(const struct vclock *clock); /* guest TSC ticks at tsc_hz; monotonic */
+/* Pausing stops both counters; they go on from the same values. Only while no vCPU runs. */
 void vclock_pause(struct vclock *clock);
 void vclock_resume(struct vclock *clock);
 /* Converts a virtual deadline to CLOCK_MONOTONIC ns, for host sleeps. */

@@ -25,6 +25,7 @@ struct timer_queue {
     struct vclock *clock;
     struct timer **heap;
     size_t count, capacity;
+    bool running; /* inside timer_queue_run: its caller arms the wake-up, no rearm needed */
     /* Called when the earliest deadline moved earlier: wake or re-arm whoever waits for it. */
     void (*rearm)(void *ctx);
     void *rearm_ctx;
@@ -38,7 +39,10 @@ void timer_set(struct timer *timer,
                uint64_t deadline_ns); /* (re)arms; a past deadline fires at the next run */
 void timer_cancel(struct timer *timer);
 bool timer_armed(const struct timer *timer);
-/* Runs everything that is due, in order of deadline. Returns the next deadline, UINT64_MAX: none.
+/*
+ * Runs everything that is due, in order of deadline. Returns the next deadline, UINT64_MAX: none.
+ * Timers that keep re-arming in the past cannot hold the caller for ever: after a bounded number of
+ * callbacks it returns with a deadline that has passed already, and the guest runs in between.
  */
 uint64_t timer_queue_run(struct timer_queue *queue);
 uint64_t timer_queue_next(const struct timer_queue *queue);
