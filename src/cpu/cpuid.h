@@ -57,6 +57,7 @@ enum x86_feature {
     FEAT_RDRAND,
     FEAT_HYPERVISOR,
     FEAT_FSGSBASE,
+    FEAT_TSC_ADJUST,
     FEAT_BMI1,
     FEAT_AVX2,
     FEAT_SMEP,
@@ -75,6 +76,7 @@ enum x86_feature {
     FEAT_GFNI,
     FEAT_VAES,
     FEAT_VPCLMULQDQ,
+    FEAT_ARCH_CAPABILITIES,
     FEAT_XSAVEOPT,
     FEAT_XSAVEC,
     FEAT_XGETBV1,
@@ -110,10 +112,14 @@ static inline bool cpuid_has(const struct cpuid_model *model, enum x86_feature f
     return (model->features[feature / 64] >> (feature % 64)) & 1;
 }
 
+/* True if the machine carries the feature at all, on this host or another. */
+bool cpuid_supported(enum x86_feature feature);
+
 /*
  * Fills model by name ("486", "pentium3", "x86-64-v1", "x86-64-v2", "x86-64-v3", "max"; NULL: the
- * default). Limits it to what the host CPU can execute. Returns 0, or -1 with err: unknown name
- * (the text lists the known ones), or the host lacks a feature that the model requires.
+ * default). Limits it to what the host CPU can execute. Frequencies stay 0 (unknown), apic_id 0 and
+ * cpu_count 1: the board sets them. Returns 0, or -1 with err: unknown name (the text lists the
+ * known ones), or the host lacks a feature that the model requires.
  */
 int cpuid_model_init(struct cpuid_model *model, const char *name, struct vd_error *err);
 /* Names, in order, NULL at the end of the list. */

@@ -1,0 +1,282 @@
+#include <cpuid.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cpu/cpuid.h"
+#include "cpu/cpuid_bits.h"
+
+/*
+ * Who we say we are. An operating system decides by vendor, family and model which speculation
+ * attacks to defend against, and each defence costs a translator far more than the processor it was
+ * written for: page-table isolation is two CR3 loads per system call, a retpoline makes a
+ * mispredicted return of every indirect call, and filling the return buffer leaves 32 calls
+ * unmatched at each context switch. None of them protects anything here (one guest program cannot
+ * observe another through a predictor that the host shares anyway, or the host must defend itself).
+ *
+ * Every vendor's part of the last twenty years gets at least one of them, but for the in-order
+ * Intel Atoms: Linux puts family 6 models 1CH, 26H, 27H, 35H and 36H on its list of processors that
+ * do not speculate, and then sets no bug flag at all. Of these, model 36H (Saltwell, Cedar Trail:
+ * desktop and 64-bit) is the one that user programs do not tune for: glibc and GCC know 1CH and 26H
+ * by name, but treat 36H by its feature bits. IA32_ARCH_CAPABILITIES (RDCL_NO and all other "_NO"
+ * bits) says the same to systems that do not keep such a list.
+ *
+ * Being Intel also has two effects that are wanted: Linux reads the TSC and APIC frequency from
+ * leaf 15H on no other vendor, and 32-bit programs on a 64-bit kernel use SYSENTER.
+ */
+enum { ATOM_FAMILY = 6, ATOM_MODEL = 0x36, ATOM_STEPPING = 1 };
+
+#define LIST_END FEAT_COUNT
+
+static const uint8_t features_486[] = {FEAT_BASE, FEAT_486, FEAT_FPU, FEAT_VME, LIST_END};
+
+static const uint8_t features_pentium3[] = {
+    FEAT_BASE, FEAT_486, FEAT_FPU,   FEAT_VME,  FEAT_DE,   FEAT_PSE,  FEAT_TSC, FEAT_MSR,
+    FEAT_PAE,  FEAT_MCE, FEAT_CX8,   FEAT_APIC, FEAT_SEP,  FEAT_MTRR, FEAT_PGE, FEAT_MCA,
+    FEAT_CMOV, FEAT_PAT, FEAT_PSE36, FEAT_MMX,  FEAT_FXSR, FEAT_SSE,  LIST_END};
+
+/*
+ * The levels of the x86-64 psABI; level 1 also has what every such processor has, and the emulated
+ * clock and timer features, which cost nothing and which systems run badly without.
+ */
+static const uint8_t features_v1[] = {FEAT_BASE,         FEAT_486,        FEAT_FPU,
+                                      FEAT_VME,          FEAT_DE,         FEAT_PSE,
+                                      FEAT_TSC,          FEAT_MSR,        FEAT_PAE,
+                                      FEAT_MCE,          FEAT_CX8,        FEAT_APIC,
+                                      FEAT_SEP,          FEAT_MTRR,       FEAT_PGE,
+                                      FEAT_MCA,          FEAT_CMOV,       FEAT_PAT,
+                                      FEAT_PSE36,        FEAT_CLFSH,      FEAT_MMX,
+                                      FEAT_FXSR,         FEAT_SSE,        FEAT_SSE2,
+                                      FEAT_SYSCALL,      FEAT_NX,         FEAT_LM,
+                                      FEAT_RDTSCP,       FEAT_INVTSC,     FEAT_TSC_ADJUST,
+                                      FEAT_TSC_DEADLINE, FEAT_HYPERVISOR, FEAT_ARCH_CAPABILITIES,
+                                      LIST_END};
+
+static const uint8_t features_v2[] = {FEAT_SSE3,   FEAT_SSSE3, FEAT_SSE41,  FEAT_SSE42,
+                                      FEAT_POPCNT, FEAT_CX16,  FEAT_LAHF64, LIST_END};
+
+static const uint8_t features_v3[] = {FEAT_XSAVE, FEAT_AVX, FEAT_AVX2,  FEAT_BMI1,  FEAT_BMI2,
+                                      FEAT_F16C,  FEAT_FMA, FEAT_LZCNT, FEAT_MOVBE, LIST_END};
+
+struct model_row {
+    const char *name;
+    const char *brand; /* empty: none, the processor is older than the brand string */
+    const uint8_t *features[3];
+    uint32_t family, model, stepping;
+    uint32_t max_leaf, max_extended_leaf;
+    uint32_t phys_bits;
+    bool all; /* and everything else that the machine carries and the host has */
+};
+
+static const struct model_row models[] = {
+    {.name = "486", /* the write-back enhanced DX4, the last one: it has CPUID and VME, no TSC */
+     .brand = "",
+     .features = {features_486},
+     .family = 4,
+     .model = 9,
+     .stepping = 0,
+     .max_leaf = 1,
+     .phys_bits = 32},
+    {.name = "pentium3", /* Coppermine */
+     .brand = "",
+     .features = {features_pentium3},
+     .family = 6,
+     .model = 8,
+     .stepping = 6,
+     .max_leaf = 2,
+     .phys_bits = 36},
+    {.name = "x86-64-v1",
+     .brand = "Vedette virtual processor (x86-64-v1)",
+     .features = {features_v1},
+     .family = ATOM_FAMILY,
+     .model = ATOM_MODEL,
+     .stepping = ATOM_STEPPING,
+     .max_leaf = 0x16,
+     .max_extended_leaf = 0x80000008,
+     .phys_bits = 40},
+    {.name = "x86-64-v2",
+     .brand = "Vedette virtual processor (x86-64-v2)",
+     .features = {features_v1, features_v2},
+     .family = ATOM_FAMILY,
+     .model = ATOM_MODEL,
+     .stepping = ATOM_STEPPING,
+     .max_leaf = 0x16,
+     .max_extended_leaf = 0x80000008,
+     .phys_bits = 40},
+    {.name = "x86-64-v3",
+     .brand = "Vedette virtual processor (x86-64-v3)",
+     .features = {features_v1, features_v2, features_v3},
+     .family = ATOM_FAMILY,
+     .model = ATOM_MODEL,
+     .stepping = ATOM_STEPPING,
+     .max_leaf = 0x16,
+     .max_extended_leaf = 0x80000008,
+     .phys_bits = 40},
+    {.name = "max",
+     .brand = "Vedette virtual processor",
+     .features = {features_v1},
+     .family = ATOM_FAMILY,
+     .model = ATOM_MODEL,
+     .stepping = ATOM_STEPPING,
+     .max_leaf = 0x16,
+     .max_extended_leaf = 0x80000008,
+     .phys_bits = 40,
+     .all = true},
+};
+enum { MODEL_COUNT = sizeof(models) / sizeof(models[0]) };
+static const char default_model[] = "max";
+
+/* A feature is useless, and misread by guests, without the one that it builds on. */
+static const struct {
+    uint8_t feature, needs;
+} dependencies[] = {
+    {FEAT_SSE, FEAT_FXSR},       {FEAT_SSE2, FEAT_SSE},        {FEAT_SSE3, FEAT_SSE2},
+    {FEAT_SSSE3, FEAT_SSE3},     {FEAT_SSE41, FEAT_SSSE3},     {FEAT_SSE42, FEAT_SSE41},
+    {FEAT_PCLMULQDQ, FEAT_SSE2}, {FEAT_AES, FEAT_SSE2},        {FEAT_SHA, FEAT_SSSE3},
+    {FEAT_GFNI, FEAT_SSE2},      {FEAT_AVX, FEAT_XSAVE},       {FEAT_XSAVEOPT, FEAT_XSAVE},
+    {FEAT_XSAVEC, FEAT_XSAVE},   {FEAT_XGETBV1, FEAT_XSAVE},   {FEAT_FMA, FEAT_AVX},
+    {FEAT_F16C, FEAT_AVX},       {FEAT_AVX2, FEAT_AVX},        {FEAT_VAES, FEAT_AVX2},
+    {FEAT_VAES, FEAT_AES},       {FEAT_VPCLMULQDQ, FEAT_AVX2}, {FEAT_VPCLMULQDQ, FEAT_PCLMULQDQ},
+    {FEAT_FSRM, FEAT_ERMS},
+};
+
+static void set_feature(uint64_t features[2], unsigned feature, bool on)
+{
+    uint64_t bit = 1ull << (feature % 64);
+
+    if (on)
+        features[feature / 64] |= bit;
+    else
+        features[feature / 64] &= ~bit;
+}
+
+static bool get_feature(const uint64_t features[2], unsigned feature)
+{
+    return features[feature / 64] >> (feature % 64) & 1;
+}
+
+static void host_words(uint32_t words[WORD_COUNT])
+{
+    uint32_t a, b, c, d;
+
+    memset(words, 0, WORD_COUNT * sizeof(words[0]));
+    if (__get_cpuid_count(1, 0, &a, &b, &c, &d)) {
+        words[WORD_1_ECX] = c;
+        words[WORD_1_EDX] = d;
+    }
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        words[WORD_7_EBX] = b;
+        words[WORD_7_ECX] = c;
+        words[WORD_7_EDX] = d;
+    }
+    if (__get_cpuid_count(0xd, 1, &a, &b, &c, &d))
+        words[WORD_D1_EAX] = a;
+    if (__get_cpuid_count(0x80000001, 0, &a, &b, &c, &d)) {
+        words[WORD_80000001_ECX] = c;
+        words[WORD_80000001_EDX] = d;
+    }
+    if (__get_cpuid_count(0x80000007, 0, &a, &b, &c, &d))
+        words[WORD_80000007_EDX] = d;
+}
+
+/* The host's XCR0, 0 if its system does not use XSAVE. */
+static uint64_t host_xcr0(uint32_t leaf1_ecx)
+{
+    uint32_t low, high;
+
+    if (!(leaf1_ecx >> 27 & 1))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+/* Everything that the machine carries on this host. */
+static void available_features(uint64_t features[2])
+{
+    uint32_t words[WORD_COUNT];
+    uint64_t xcr0;
+
+    host_words(words);
+    xcr0 = host_xcr0(words[WORD_1_ECX]);
+    features[0] = features[1] = 0;
+    for (unsigned i = 0; i < FEAT_COUNT; i++) {
+        const struct cpuid_bit *row = &cpuid_bits[i];
+
+        if (row->carried == CARRIED_EMULATED)
+            set_feature(features, i, true);
+        else if (row->carried == CARRIED_NATIVE && row->word < WORD_COUNT)
+            set_feature(features, i, words[row->word] >> row->bit & 1);
+    }
+    if ((xcr0 & 3) != 3)
+        set_feature(features, FEAT_XSAVE, false);
+    if ((xcr0 & 7) != 7)
+        set_feature(features, FEAT_AVX, false);
+    for (size_t i = 0; i < sizeof(dependencies) / sizeof(dependencies[0]); i++) {
+        if (!get_feature(features, dependencies[i].needs))
+            set_feature(features, dependencies[i].feature, false);
+    }
+}
+
+static const struct model_row *find_model(const char *name, struct vd_error *err)
+{
+    char known[128] = "";
+
+    if (!name)
+        name = default_model;
+    for (size_t i = 0; i < MODEL_COUNT; i++) {
+        if (strcmp(models[i].name, name) == 0)
+            return &models[i];
+        snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", i ? ", " : "",
+                 models[i].name);
+    }
+    error_set(err, "unknown CPU model '%s'; known are: %s", name, known);
+    return NULL;
+}
+
+static int require_features(const struct model_row *row, const uint64_t available[2],
+                            uint64_t features[2], struct vd_error *err)
+{
+    for (size_t list = 0; list < 3 && row->features[list]; list++) {
+        for (const uint8_t *f = row->features[list]; *f != LIST_END; f++) {
+            if (!get_feature(available, *f))
+                return error_set(err, "CPU model '%s' needs %s, which this host does not have",
+                                 row->name, cpuid_bits[*f].name);
+            set_feature(features, *f, true);
+        }
+    }
+    return 0;
+}
+
+int cpuid_model_init(struct cpuid_model *model, const char *name, struct vd_error *err)
+{
+    const struct model_row *row = find_model(name, err);
+    uint64_t available[2], features[2] = {0, 0};
+
+    if (!row)
+        return -1;
+    available_features(available);
+    if (require_features(row, available, features, err) < 0)
+        return -1;
+    if (row->all) {
+        features[0] |= available[0];
+        features[1] |= available[1];
+    }
+    memset(model, 0, sizeof(*model));
+    model->features[0] = features[0];
+    model->features[1] = features[1];
+    snprintf(model->vendor, sizeof(model->vendor), "GenuineIntel");
+    snprintf(model->brand, sizeof(model->brand), "%s", row->brand);
+    model->family = row->family;
+    model->model = row->model;
+    model->stepping = row->stepping;
+    model->max_leaf = row->max_leaf;
+    model->max_extended_leaf = row->max_extended_leaf;
+    model->cpu_count = 1;
+    model->phys_bits = row->phys_bits;
+    return 0;
+}
+
+const char *cpuid_model_name(size_t index)
+{
+    return index < MODEL_COUNT ? models[index].name : NULL;
+}
