@@ -15,7 +15,12 @@
 
 #include "base/error.h"
 
-/* A device's registers. The bus splits larger and widens smaller accesses to [min_size, max_size].
+/*
+ * A device's registers. The bus splits larger and widens smaller accesses to [min_size, max_size]:
+ * lowest offset first; a widened read is aligned down and cut out, a widened write carries zeros in
+ * the other byte lanes. Memory accesses are naturally aligned, port accesses come as the guest made
+ * them. NULL functions: reads give all ones, writes are dropped. A device is not entered again
+ * while one of its functions runs (DMA into its own registers): all ones, dropped.
  */
 struct io_ops {
     uint64_t (*read)(void *ctx, uint64_t offset, unsigned size);
@@ -31,7 +36,8 @@ enum ram_page_flags {                          /* one byte per page of RAM or RO
                       RAM_PAGE_CODE = 1 << 0,  /* holds translated code: writes go through as_write
                                                   and are reported */
                       RAM_PAGE_TABLE = 1 << 1, /* traced guest page table */
-                      RAM_PAGE_DIRTY = 1 << 2, /* written since the dirty log was cleared */
+                      RAM_PAGE_DIRTY = 1 << 2, /* written since the dirty log was cleared (which
+                                                  needs a TLB flush, as setting the others) */
 };
 
 /* Tells the engine about things it must not miss. All may be NULL. Called on any thread that
@@ -43,7 +49,10 @@ struct as_listener {
     /* [page * 4096 + offset, + size) of backing memory with RAM_PAGE_CODE/TABLE is about to be
      * written. */
     void (*traced_write)(void *ctx, uint64_t page, unsigned offset, unsigned size);
-    /* A device function is about to run on the calling (vCPU) thread: park vector state. */
+    /*
+     * A device function is about to run on the calling thread: park vector state if this is a vCPU.
+     * Called with the lock held, not again for accesses that a device function makes.
+     */
     void (*enter_device)(void *ctx);
 };
 
@@ -108,6 +117,7 @@ struct as_page { /* what is behind one physical page */
     uint8_t *write;     /* host address for writes, NULL: dispatch, or dropped (ROM, unmapped) */
     int64_t page;       /* backing page number of `read` for ram_page_flags; -1: none */
     int64_t write_page; /* the same for `write` (PAM may split them) */
+    enum as_kind kind;  /* what reads come from; AS_MMIO: registers somewhere in the page */
 };
 /*
  * Looks up the page that contains gpa (A20 applied). Priority: MMIO and device RAM over
