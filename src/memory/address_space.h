@@ -136,6 +136,12 @@ uint8_t *as_page_host(struct address_space *as, uint64_t page);
 void as_read(struct address_space *as, uint64_t gpa, void *buffer, size_t size);
 void as_write(struct address_space *as, uint64_t gpa, const void *buffer, size_t size);
 
+/*
+ * To be called before size bytes at offset of a backing page change other than through as_write (an
+ * atomic update through as_page_host): reports traced writes and marks the page dirty.
+ */
+void as_report_write(struct address_space *as, uint64_t page, unsigned offset, unsigned size);
+
 /* Ports: size 1, 2 or 4; unclaimed reads give all ones. */
 uint64_t as_pio_read(struct address_space *as, uint16_t port, unsigned size);
 void as_pio_write(struct address_space *as, uint16_t port, uint64_t value, unsigned size);

@@ -199,6 +199,15 @@ static void ram_write(struct address_space *as, const struct as_page *page, unsi
         __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
 }
 
+void as_report_write(struct address_space *as, uint64_t page, unsigned offset, unsigned size)
+{
+    uint8_t *flags = &as->page_flags[page];
+    if ((*flags & (RAM_PAGE_CODE | RAM_PAGE_TABLE)) && as->listener.traced_write)
+        as->listener.traced_write(as->listener.ctx, page, offset, size);
+    if (!(*flags & RAM_PAGE_DIRTY))
+        __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
+}
+
 static void ram_read(const struct as_page *page, unsigned offset, void *to, size_t size)
 {
     if (page->read)

@@ -22,9 +22,9 @@ enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLB_MASK = TLB_SIZE - 1 };
 struct tlb_entry {
     uint64_t read_tag, write_tag;
     uint64_t host;  /* host address of the page */
-    uint64_t flags; /* TLB_GLOBAL */
+    uint64_t flags; /* TLB_GLOBAL, and above TLB_PAGE_SHIFT the log2 of the guest's page size */
 };
-enum { TLB_GLOBAL = 1 };
+enum { TLB_GLOBAL = 1, TLB_PAGE_SHIFT = 8 };
 
 struct exec_entry { /* instruction fetch: C only */
     uint64_t tag;   /* linear page, or an invalid tag as above */
@@ -34,6 +34,18 @@ struct exec_entry { /* instruction fetch: C only */
 
 struct mmu_stats {
     uint64_t walks, fills, flushes, page_faults;
+};
+
+/* Which entries of one array are in use, so that flushing touches no others. */
+struct tlb_map {
+    uint64_t used[TLB_SIZE / 64], global[TLB_SIZE / 64];
+};
+/*
+ * Which 2 MiB (1 GiB) regions have entries cut out of large pages: a filter by hash, which may say
+ * yes too often. INVLPG of an address in such a region must drop them all.
+ */
+struct tlb_large {
+    uint64_t region[8], giant;
 };
 
 struct mmu {
@@ -47,6 +59,10 @@ struct mmu {
      */
     void (*flushed)(void *ctx);
     void *flushed_ctx;
+
+    struct tlb_map tlb_map[2], exec_map[2];
+    uint64_t writable[2][TLB_SIZE / 64]; /* entries with a valid write tag */
+    struct tlb_large large[2];           /* [0] others, [1] global pages */
 };
 
 void mmu_init(struct mmu *mmu, struct address_space *as);
@@ -76,7 +92,8 @@ enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };
 /*
  * TLB refill for one access of size bytes that may not be a hit. MMU_DIRECT: *host is the host
  * address of linear and the whole access lies in that page; the TLB holds the page. MMU_INDIRECT:
- * allowed, but must go through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint).
+ * allowed, but must go through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint, a user
+ * page accessed by the supervisor under CR4.SMAP, whose permission follows RFLAGS.AC).
  * MMU_FAULT: cpu->fault is set.
  */
 enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
@@ -106,10 +123,19 @@ static inline uint64_t mmu_wrap(const struct x86_cpu *cpu, uint64_t linear)
     return x86_code64(cpu) ? linear : (uint32_t)linear;
 }
 
-void mmu_flush_all(
-    struct x86_cpu *cpu); /* also global pages: CR0.PG, CR4.PGE/PSE/PAE, layout, A20 */
+/*
+ * Also global pages: needed after changes of CR0.PG and WP, CR4.PGE/PSE/PAE/SMEP/SMAP, EFER.NXE and
+ * LMA, of the breakpoints in DR0-3 and DR7, of the layout and A20, and after flags of pages were
+ * set (CODE, TABLE; see mmu_write_protect) or the dirty log was cleared.
+ */
+void mmu_flush_all(struct x86_cpu *cpu);
 void mmu_flush_nonglobal(struct x86_cpu *cpu);             /* MOV CR3 */
 void mmu_flush_page(struct x86_cpu *cpu, uint64_t linear); /* INVLPG */
+/*
+ * Which enabled data breakpoints [linear, linear + size) hits (SDM vol. 3, 17.2.5): bits 0-3 as in
+ * DR6. Accesses to their pages always come as MMU_INDIRECT; raising #DB is up to the caller.
+ */
+unsigned mmu_watch_hits(const struct x86_cpu *cpu, uint64_t linear, unsigned size, bool write);
 /* Takes write permission from every entry that maps the backing page (it became traced). */
 void mmu_write_protect(struct x86_cpu *cpu, const uint8_t *host_page);
 

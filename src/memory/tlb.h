@@ -1,0 +1,39 @@
+/* The soft TLB's arrays: lookup, insertion, removal. Shared by mmu.c and tlb.c only. */
+#ifndef VD_MEMORY_TLB_H
+#define VD_MEMORY_TLB_H
+
+#include "memory/mmu.h"
+#include "memory/walk.h"
+
+enum { PAGE_OFFSET = RAM_PAGE_SIZE - 1 };
+
+static inline unsigned tlb_index(uint64_t linear)
+{
+    return (unsigned)(linear >> 12) & TLB_MASK;
+}
+
+static inline uint64_t tlb_invalid_tag(unsigned index)
+{
+    return index ? 0 : RAM_PAGE_SIZE;
+}
+
+static inline unsigned tlb_side(unsigned access) /* index into the [2] arrays */
+{
+    return access & MMU_USER ? 1 : 0;
+}
+
+/* Host address of [linear, + size) if the TLB allows the data access, else NULL. */
+static inline uint8_t *tlb_find(const struct mmu *mmu, uint64_t linear, unsigned size,
+                                unsigned access)
+{
+    const struct tlb_entry *e = &mmu->tlb[tlb_side(access)][tlb_index(linear)];
+    uint64_t offset = linear - (access & MMU_WRITE ? e->write_tag : e->read_tag);
+    return offset <= RAM_PAGE_SIZE - size ? (uint8_t *)(uintptr_t)(e->host + offset) : NULL;
+}
+
+void tlb_clear(struct mmu *mmu); /* all entries, used or not */
+void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk,
+                uint8_t *host, bool writable);
+void tlb_insert_exec(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk);
+
+#endif
