@@ -1,0 +1,345 @@
+#include "translator/xlate_internal.h"
+
+void map_mark(struct xlate *x)
+{
+    struct xlate_result *out = x->out;
+    unsigned ip = (unsigned)(x->ip - x->block->ip) | (x->parked ? (unsigned)XLATE_PARKED : 0);
+    if (out->map_count) {
+        const struct xlate_map *last = &out->map[out->map_count - 1];
+        if (last->ip == ip)
+            return;
+        if (last->host == x->e.pos)
+            out->map_count--;
+    }
+    if (out->map_count == XLATE_MAX_MAP) {
+        x->failed = true;
+        return;
+    }
+    out->map[out->map_count++] = (struct xlate_map){.host = (uint16_t)x->e.pos, .ip = (uint16_t)ip};
+}
+
+struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site)
+{
+    if (x->cold_count == COLD_MAX) {
+        x->failed = true;
+        return &x->cold[0];
+    }
+    struct cold *cold = &x->cold[x->cold_count++];
+    *cold = (struct cold){.kind = (uint8_t)kind,
+                          .parked = x->parked,
+                          .site = site,
+                          .ip = (uint16_t)(x->ip - x->block->ip)};
+    return cold;
+}
+
+static void flags_park(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    emit_mov(e, W64, H_R9, H_RAX);
+    emit8(e, 0x9f);                         /* lahf */
+    emit_reg_reg(e, W32, 0x0f90, 0, H_RAX); /* seto al */
+    emit_reg_gs(e, 0x66, W32, 0x89, H_RAX, x->env->flags_park);
+    emit_mov(e, W64, H_RAX, H_R9);
+    x->parked = true;
+    map_mark(x);
+}
+
+void flags_unpark(struct xlate *x, bool keep_r9)
+{
+    struct emit *e = &x->e;
+    if (keep_r9)
+        emit_store_gs(e, W64, x->env->spill[1], H_RAX);
+    else
+        emit_mov(e, W64, H_R9, H_RAX);
+    emit_reg_gs(e, 0, W32, 0x0fb7, H_RAX, x->env->flags_park); /* movzx eax, word */
+    emit8(e, 0x04); /* add al, 7fh: overflows exactly if al was 1 */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+    if (keep_r9)
+        emit_load_gs(e, W64, H_RAX, x->env->spill[1]);
+    else
+        emit_mov(e, W64, H_RAX, H_R9);
+    x->parked = false;
+    map_mark(x);
+}
+
+void flags_clobber(struct xlate *x)
+{
+    if (x->live_now && !x->parked)
+        flags_park(x);
+}
+
+void flags_settle(struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    if (!x->parked || !((insn->flags_read | insn->flags_written | insn->flags_maybe) & ARITH_FLAGS))
+        return;
+    if (x->live_now)
+        flags_unpark(x, false);
+    x->parked = false;
+    map_mark(x);
+}
+
+void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op)
+{
+    if (x->parked)
+        flags_unpark(x, false);
+    struct xlate_site *site = x->in->alloc->site(x->in->alloc->ctx);
+    if (!site) {
+        x->failed = true;
+        return;
+    }
+    site->insn = *insn;
+    site->insn.op = (uint16_t)op;
+    site->ip = x->ip;
+    emit_mov_imm(&x->e, H_R9, (uint64_t)(uintptr_t)site);
+    emit_call(&x->e, x->env->stub_callout);
+}
+
+/* The C function that must run instead of a copy, OP_NONE: none. */
+static enum insn_op callout_of(const struct xlate *x, const struct insn *insn, bool last)
+{
+    const struct xlate_mode *mode = x->mode;
+    bool bit_scan = insn->map == 1 && (insn->opcode & 0xfe) == 0xbc; /* falls back to BSF/BSR */
+    if (insn->feature && !bit_scan && !cpuid_has(x->env->cpuid, (enum x86_feature)insn->feature))
+        return OP_UD;
+    unsigned fpu = mode->fpu;
+    bool unavailable = false;
+    switch ((enum insn_fpu)insn->fpu_state) {
+    case FPU_NONE:
+        break;
+    case FPU_X87:
+    case FPU_FXSAVE:
+        unavailable = fpu & (XLATE_EM | XLATE_TS);
+        break;
+    case FPU_WAIT:
+        unavailable = (fpu & XLATE_TS) && (fpu & XLATE_MP);
+        break;
+    case FPU_MMX:
+        unavailable = fpu & (XLATE_EM | XLATE_TS);
+        break;
+    case FPU_SSE:
+        unavailable = (fpu & (XLATE_EM | XLATE_TS)) || !(fpu & XLATE_OSFXSR);
+        break;
+    case FPU_AVX:
+        unavailable = (fpu & XLATE_TS) || !(fpu & XLATE_AVX);
+        break;
+    }
+    if (unavailable)
+        return OP_FPU_UNAVAILABLE;
+    switch ((enum insn_kind)insn->kind) {
+    case KIND_CALLOUT:
+    case KIND_STRING:
+        return insn->op == OP_NONE ? OP_UD : (enum insn_op)insn->op;
+    case KIND_CLI:
+        return mode->iopl_ok ? OP_NONE : OP_CLI;
+    case KIND_STI: /* in line only if the next instruction of the block is its shadow */
+        return mode->iopl_ok && !last && !mode->single ? OP_NONE : OP_STI;
+    default:
+        return OP_NONE;
+    }
+}
+
+static void find_live_flags(struct xlate *x)
+{
+    const struct insn *insns = x->in->region->insns + x->block->first;
+    unsigned count = x->block->count;
+    uint16_t live = x->mode->single ? (uint16_t)ARITH_FLAGS : x->block->flags_live_out;
+    live &= ARITH_FLAGS;
+    x->live[count] = live;
+    for (unsigned i = count; i-- > 0;) {
+        const struct insn *insn = &insns[i];
+        if (callout_of(x, insn, i + 1 == count) != OP_NONE)
+            live = ARITH_FLAGS;
+        else
+            live = (uint16_t)((live & ~insn->flags_written) | insn->flags_read) & ARITH_FLAGS;
+        x->live[i] = live;
+    }
+}
+
+static void emit_poll(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    int32_t request = (int32_t)offsetof(struct x86_cpu, exit_request);
+    if (!x->live_now) {
+        emit_cmp_gs_imm8(e, request, 0);
+        cold_add(x, COLD_EVENT, emit_jcc_later(e, CC_NE));
+        return;
+    }
+    /* Flags are live: test with JRCXZ, which touches none. */
+    emit_mov(e, W64, H_R9, H_RCX);
+    emit_load_gs(e, W32, H_RCX, request);
+    emit8(e, 0xe3);
+    emit8(e, 5); /* over the jump */
+    cold_add(x, COLD_EVENT_RCX, emit_jmp_later(e));
+    emit_mov(e, W64, H_RCX, H_R9);
+}
+
+static void xlate_sti(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    emit_store_gs_imm8(e, (int32_t)offsetof(struct x86_cpu, iflag), 1);
+    emit_reg_gs(e, 0, W32, 0x0fb6, H_R9, (int32_t)offsetof(struct x86_cpu, intr_wanted));
+    emit_reg_gs(e, 0, W32, 0x88, H_R9, (int32_t)offsetof(struct x86_cpu, exit_window));
+    x->window_opened = true;
+}
+
+/* Translates one instruction; returns true if it ended the block's control flow itself. */
+static bool xlate_insn(struct xlate *x, bool last)
+{
+    enum insn_op op = callout_of(x, x->insn, last);
+    if (op != OP_NONE) {
+        emit_callout(x, x->insn, op);
+        return false;
+    }
+    switch ((enum insn_kind)x->insn->kind) {
+    case KIND_COPY:
+        if (x->insn->mem.present && !x->insn->mem.access)
+            xlate_lea(x);
+        else
+            xlate_copy(x);
+        return false;
+    case KIND_NOP:
+        return false;
+    case KIND_PUSH:
+        xlate_push(x);
+        return false;
+    case KIND_POP:
+        xlate_pop(x);
+        return false;
+    case KIND_LEAVE:
+        xlate_leave(x);
+        return false;
+    case KIND_XLAT:
+        xlate_xlat(x);
+        return false;
+    case KIND_CLI:
+        emit_store_gs_imm8(&x->e, (int32_t)offsetof(struct x86_cpu, iflag), 0);
+        return false;
+    case KIND_STI:
+        xlate_sti(x);
+        return false;
+    case KIND_CALL_REL:
+    case KIND_CALL_IND:
+        xlate_call(x);
+        return true;
+    case KIND_JMP_REL:
+        xlate_jump(x);
+        return true;
+    case KIND_JMP_IND:
+        xlate_jump_indirect(x);
+        return true;
+    case KIND_RET:
+        xlate_return(x);
+        return true;
+    case KIND_JCC:
+        xlate_jcc(x);
+        return true;
+    case KIND_LOOP:
+        xlate_loop(x);
+        return true;
+    case KIND_STRING:
+    case KIND_CALLOUT:
+        break; /* handled above */
+    }
+    return false;
+}
+
+static void emit_cold(struct xlate *x, const struct cold *cold)
+{
+    struct emit *e = &x->e;
+    const struct xlate_env *env = x->env;
+    emit_patch(e, cold->site, e->pos);
+    x->ip = x->block->ip + cold->ip;
+    x->parked = cold->parked;
+    map_mark(x);
+    switch ((enum cold_kind)cold->kind) {
+    case COLD_ACCESS:
+        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, cold->tag); /* linear address again */
+        emit_mov_imm(e, H_R9, cold->value);
+        emit_call(e, env->stub_access);
+        emit_patch(e, emit_jmp_later(e), cold->back);
+        break;
+    case COLD_BOUNCE:
+        emit_call(e, env->stub_bounce);
+        emit8(e, 0x90); /* the return address, which is never used, stays inside the block */
+        break;
+    case COLD_EVENT_RCX:
+        emit_mov(e, W64, H_RCX, H_R9);
+        /* fall through */
+    case COLD_EVENT:
+        emit_mov_imm(e, H_R10, x->block->ip);
+        emit_jmp(e, env->stub_event);
+        break;
+    case COLD_CELL_JUMP:
+        emit_cell_jump(x, cold->value);
+        break;
+    case COLD_RETURN_MISS:
+        flags_unpark(x, false);
+        emit_jmp(e, env->stub_return_miss[is_user(x)]);
+        break;
+    }
+}
+
+static void emit_exit_stubs(struct xlate *x)
+{
+    for (unsigned i = 0; i < x->out->exit_count; i++) {
+        struct xlate_exit *out = &x->out->exits[i];
+        out->stub = x->e.pos;
+        if (!out->cell)
+            emit_patch(&x->e, out->site, out->stub);
+        emit_mov_imm(&x->e, H_R9, x->in->alloc->first_exit + i);
+        emit_jmp(&x->e, x->env->stub_link);
+    }
+}
+
+int xlate_block(struct xlate_result *result, const struct xlate_input *input, uint8_t *buffer,
+                uint32_t size, uint64_t exec)
+{
+    struct xlate x;
+    const struct prescan_block *block = input->block;
+    x.in = input;
+    x.env = input->env;
+    x.mode = input->mode;
+    x.block = block;
+    x.out = result;
+    x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
+    x.parked = x.failed = x.window_opened = false;
+    x.sp_adjust = 0;
+    x.cold_count = 0;
+    result->exit_count = 0;
+    result->map_count = 0;
+    if (block->count > XLATE_MAX_INSNS)
+        return -1;
+
+    const struct insn *insns = input->region->insns + block->first;
+    x.insn = insns;
+    find_live_flags(&x);
+    x.ip = block->ip;
+    x.live_now = x.live[0];
+    if (!x.mode->single && !x.mode->bounce)
+        emit_poll(&x);
+    result->body = x.e.pos;
+    bool ended = false;
+    for (unsigned i = 0; i < block->count; i++) {
+        x.insn = &insns[i];
+        x.live_now = x.live[i];
+        if (!x.live_now)
+            x.parked = false;
+        map_mark(&x);
+        x.branch_ip = x.ip;
+        ended = xlate_insn(&x, i + 1 == block->count);
+        x.ip += x.insn->len;
+        if (x.mode->bits != 64)
+            x.ip &= x.mode->bits == 32 ? UINT32_MAX : UINT16_MAX;
+    }
+    if (!ended) {
+        x.live_now = x.live[block->count];
+        emit_exit(&x, x.ip);
+    }
+    for (unsigned i = 0; i < x.cold_count; i++)
+        emit_cold(&x, &x.cold[i]);
+    emit_exit_stubs(&x);
+    result->size = x.e.pos;
+    return x.failed || x.e.overflow ? -1 : 0;
+}

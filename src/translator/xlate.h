@@ -1,0 +1,134 @@
+/*
+ * The translator: one prescanned block -> host code.
+ *
+ * Registers while translated code runs
+ *   guest RAX RCX RDX RBX RBP RSI RDI R8 R12-R15   same-numbered host registers
+ *   guest RSP                                      host R11
+ *   guest R9 R10 R11                               memory (struct x86_cpu.gpr), loaded on demand
+ *   host R9 R10                                    scratch between guest instructions
+ *   host RSP                                       private stack of (guest return, host return)
+ * pairs gs base                                        struct x86_cpu R9-R11 are the least used
+ * guest registers (0.1-2.2 % of instructions touch one).
+ *
+ * Arithmetic flags and DF are in host RFLAGS. Inserted checks clobber flags only where they are
+ * dead or were "parked" (saved by lahf/seto to memory, and brought back before anybody needs them).
+ *
+ * Memory (tier 1): every operand goes through the soft TLB with a compare in line; see emit_tlb in
+ * xlate_memory.c.
+ *
+ * Faults: the checks of an instruction come before its first visible change; the map gives guest ip
+ * and whether flags are parked for every host address that may fault or call out.
+ */
+#ifndef VD_TRANSLATOR_XLATE_H
+#define VD_TRANSLATOR_XLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/cpu.h"
+#include "prescan/prescan.h"
+
+/* What the code depends on besides its bytes: the mode part of the block key. */
+struct xlate_mode {
+    uint8_t bits;       /* code size 16, 32, 64 */
+    uint8_t stack_bits; /* 16, 32, 64 */
+    uint8_t cpl;
+    uint8_t
+        flat; /* bit per X86_ES..X86_GS: base 0 and no limit below 4 GiB, readable and writable */
+    uint8_t fpu;  /* enum xlate_fpu bits */
+    bool iopl_ok; /* CLI and STI work on the virtual IF directly */
+    bool bounce;  /* the memory operand is in the bounce buffer, its offset in bounce_offset */
+    bool single;  /* one instruction, then leave (single step, interrupt shadow) */
+    bool count;   /* count events for statistics */
+};
+enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault */
+                 XLATE_TS = 1,
+                 XLATE_EM = 2,
+                 XLATE_MP = 4,
+                 XLATE_OSFXSR = 8,
+                 XLATE_AVX = 16,
+};
+
+/* Offsets from the gs base, and executable addresses of the engine's stubs. */
+struct xlate_env {
+    int32_t tlb_read_tag[2], tlb_write_tag[2], tlb_host[2]; /* [user]; of entry 0 */
+    unsigned tlb_entry_shift, tlb_bits;
+    int32_t flags_park;                 /* 2 bytes: OF in the low, lahf in the high byte */
+    int32_t spill[2];                   /* 8 bytes each, scratch of one instruction */
+    int32_t direction;                  /* 1 byte: guest DF */
+    int32_t bounce;                     /* bounce buffer: bounce_offset is added at translation */
+    int32_t return_hits, return_misses; /* 8-byte counters, used with mode.count */
+    const struct cpuid_model *cpuid;
+    uint64_t stub_access; /* r10 = linear, r9d = descriptor: returns with r10 = host address, or not
+                             at all */
+    uint64_t stub_bounce; /* call: leave, let C execute the instruction at the caller's guest ip */
+    uint64_t stub_callout; /* call with r9 = struct xlate_site *: returns, or not at all */
+    uint64_t stub_link;    /* jmp with r9d = exit index: find or make the target, link, go there */
+    uint64_t stub_event;   /* jmp with r10 = guest ip: leave for an asynchronous event */
+    uint64_t stub_done;    /* jmp with r10 = guest ip: leave after a single instruction */
+    uint64_t stub_indirect[2]; /* [user] jmp/call with r10 = target ip: jump cache, or leave */
+    uint64_t
+        stub_return_miss[2]; /* [user] the same, but first drop the top pair of the host stack */
+};
+
+/* r9d at stub_access */
+enum { ACCESS_SIZE_MASK = 0xff, ACCESS_WRITE = 0x100 };
+
+/* One callout in the code; lives as long as the code. */
+struct xlate_site {
+    struct insn insn;
+    uint64_t ip;
+};
+
+struct xlate_map { /* ascending host offsets; valid until the next entry */
+    uint16_t host; /* offset from the start of the block */
+    uint16_t ip;   /* guest ip offset from the start of the block, XLATE_PARKED: flags are parked */
+};
+enum { XLATE_PARKED = 0x8000 };
+
+enum { XLATE_MAX_EXITS = 4, XLATE_MAX_MAP = 512, XLATE_MAX_CODE = 24576, XLATE_MAX_INSNS = 48 };
+
+struct xlate_exit {
+    uint64_t target;
+    uint32_t site; /* position of the rel32, or of the RIP-relative disp32 if cell */
+    uint32_t stub; /* position of the unlinked stub */
+    bool cell;
+    bool poll; /* must be linked to the polling entry */
+};
+
+struct xlate_result {
+    uint32_t size, body; /* code bytes; position of the entry behind the poll */
+    struct xlate_exit exits[XLATE_MAX_EXITS];
+    unsigned exit_count;
+    struct xlate_map map[XLATE_MAX_MAP];
+    unsigned map_count;
+};
+
+/* Where the translator takes callout sites, exit numbers and cells from. */
+struct xlate_alloc {
+    void *ctx;
+    struct xlate_site *(*site)(void *ctx); /* NULL: none left */
+    uint32_t first_exit;                   /* number of this block's first exit */
+    /* executable address of a fresh cell; 0: none left */
+    uint64_t (*cell)(void *ctx, unsigned exit);
+};
+
+struct xlate_input {
+    const struct prescan_region *region;
+    const struct prescan_block *block;
+    const struct xlate_mode *mode;
+    const struct xlate_env *env;
+    const struct xlate_alloc *alloc;
+    uint16_t bounce_offset; /* with mode.bounce: added to env.bounce */
+    uint64_t cs_base;       /* to tell pages: linear = cs_base + ip */
+};
+
+/*
+ * Translates the block into buffer (exec: its executable address). 0, or -1 when buffer, map, sites
+ * or cells run out (the caller resets the cache or asks for a smaller block).
+ */
+int xlate_block(struct xlate_result *result, const struct xlate_input *input, uint8_t *buffer,
+                uint32_t size, uint64_t exec);
+
+#endif

@@ -1,0 +1,293 @@
+/*
+ * Control transfers. Exits with a known target are linked to the target's code: directly when
+ * target and block share a page, else through a cell, which is reset when any address translation
+ * changes. A target in the last bytes of a page may be an instruction that crosses into the next
+ * page: it gets a cell, too.
+ */
+#include "translator/xlate_internal.h"
+
+enum { PAGE = 4096, MAX_INSN = 15 };
+
+static uint64_t ip_mask(unsigned size)
+{
+    return size == 8 ? UINT64_MAX : size == 4 ? UINT32_MAX : UINT16_MAX;
+}
+
+static bool needs_cell(const struct xlate *x, uint64_t target)
+{
+    uint64_t base = x->in->cs_base;
+    uint64_t first = x->block->ip + base, last = first + x->block->bytes - 1;
+    uint64_t to = target + base;
+    return first / PAGE != to / PAGE || first / PAGE != last / PAGE || to % PAGE > PAGE - MAX_INSN;
+}
+
+static unsigned exit_new(struct xlate *x, uint64_t target)
+{
+    if (x->out->exit_count == XLATE_MAX_EXITS) {
+        x->failed = true;
+        return 0;
+    }
+    unsigned number = x->out->exit_count++;
+    x->out->exits[number] = (struct xlate_exit){.target = target,
+                                                .cell = needs_cell(x, target),
+                                                .poll = target <= x->branch_ip || x->window_opened};
+    return number;
+}
+
+/* jmp/call [rip + cell]: reg selects the operation in opcode FF. */
+static void emit_cell(struct xlate *x, unsigned exit_number, unsigned reg)
+{
+    struct emit *e = &x->e;
+    uint64_t cell = x->in->alloc->cell(x->in->alloc->ctx, exit_number);
+    if (!cell)
+        x->failed = true;
+    emit8(e, 0xff);
+    emit8(e, reg << 3 | 5);
+    x->out->exits[exit_number].site = e->pos;
+    emit32(e, (uint32_t)(cell - (e->exec + e->pos + 4)));
+}
+
+void emit_cell_jump(struct xlate *x, unsigned exit_number)
+{
+    emit_cell(x, exit_number, 4);
+}
+
+static void emit_done(struct xlate *x, uint64_t target)
+{
+    emit_mov_imm(&x->e, H_R10, target);
+    emit_jmp(&x->e, x->env->stub_done);
+}
+
+static bool leaves_always(const struct xlate *x)
+{
+    return x->mode->single || x->mode->bounce;
+}
+
+static void settle_for_exit(struct xlate *x)
+{
+    if (x->parked)
+        flags_unpark(x, false);
+}
+
+void emit_exit(struct xlate *x, uint64_t target)
+{
+    settle_for_exit(x);
+    if (leaves_always(x)) {
+        emit_done(x, target);
+        return;
+    }
+    unsigned number = exit_new(x, target);
+    if (x->out->exits[number].cell)
+        emit_cell_jump(x, number);
+    else
+        x->out->exits[number].site = emit_jmp_later(&x->e);
+}
+
+static uint64_t branch_target(const struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    unsigned size = x->mode->bits == 64 ? 8 : insn->opsize;
+    return (x->ip + insn->len + (uint64_t)insn->imm) & ip_mask(size);
+}
+
+/* ip behind the current instruction. */
+static uint64_t next_ip(const struct xlate *x)
+{
+    return (x->ip + x->insn->len) & ip_mask(x->mode->bits / 8);
+}
+
+void xlate_jump(struct xlate *x)
+{
+    emit_exit(x, branch_target(x));
+}
+
+/* Conditional exit: flags are native. */
+static void emit_exit_if(struct xlate *x, unsigned cc, uint64_t target)
+{
+    struct emit *e = &x->e;
+    if (leaves_always(x)) {
+        uint32_t over = emit_jcc_later(e, cc ^ 1);
+        emit_done(x, target);
+        emit_patch(e, over, e->pos);
+        return;
+    }
+    unsigned number = exit_new(x, target);
+    uint32_t site = emit_jcc_later(e, cc);
+    if (x->out->exits[number].cell)
+        cold_add(x, COLD_CELL_JUMP, site)->value = number;
+    else
+        x->out->exits[number].site = site;
+}
+
+void xlate_jcc(struct xlate *x)
+{
+    settle_for_exit(x);
+    emit_exit_if(x, x->insn->cond, branch_target(x));
+    emit_exit(x, next_ip(x));
+}
+
+/* jrcxz, or jecxz with size 4; returns the position of the rel8. */
+static uint32_t emit_jcxz(struct xlate *x, unsigned size)
+{
+    struct emit *e = &x->e;
+    if (size == 4)
+        emit8(e, 0x67);
+    emit8(e, 0xe3);
+    emit8(e, 0);
+    return e->pos - 1;
+}
+
+void xlate_loop(struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    struct emit *e = &x->e;
+    unsigned size = insn->addrsize;
+    bool is_jcxz = insn->opcode == 0xe3;
+    settle_for_exit(x);
+    if (!is_jcxz && size == 2) {
+        emit_lea(e, W32, H_R9, H_RCX, H_NONE, 0, -1);
+        guest_store(x, X86_RCX, 2, H_R9);
+    } else if (!is_jcxz) {
+        emit_lea(e, size == 8 ? W64 : W32, H_RCX, H_RCX, H_NONE, 0, -1);
+    }
+    if (size == 2) { /* no JCXZ in 64-bit mode: test a zero-extended copy */
+        emit_mov(e, W64, H_R10, H_RCX);
+        emit_reg_reg(e, W32, 0x0fb7, H_RCX, H_RCX);
+    }
+    uint32_t zero = emit_jcxz(x, size == 4 ? 4 : 8);
+    if (size == 2)
+        emit_mov(e, W64, H_RCX, H_R10);
+    uint32_t skip = 0;
+    if (insn->opcode == 0xe0 || insn->opcode == 0xe1) { /* LOOPNE, LOOPE */
+        skip = emit_jcc_later(e, insn->opcode == 0xe0 ? CC_E : CC_NE);
+    }
+    emit_exit(x, is_jcxz ? next_ip(x) : branch_target(x));
+    emit_patch8(e, zero, e->pos);
+    if (size == 2)
+        emit_mov(e, W64, H_RCX, H_R10);
+    if (skip)
+        emit_patch(e, skip, e->pos);
+    emit_exit(x, is_jcxz ? branch_target(x) : next_ip(x));
+}
+
+/* spill[0] = target of an indirect branch. */
+static void load_target(struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    struct emit *e = &x->e;
+    unsigned size = insn->opsize;
+    if (insn->mem.present) {
+        emit_operand(x, false);
+        emit_reg_mem(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, H_R10, H_NONE, 0,
+                     0);
+    } else {
+        unsigned src = guest_load(x, insn->rm, H_R10);
+        emit_reg_reg(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, src);
+    }
+}
+
+static void emit_indirect(struct xlate *x)
+{
+    emit_jmp(&x->e, leaves_always(x) ? x->env->stub_done : x->env->stub_indirect[is_user(x)]);
+}
+
+void xlate_jump_indirect(struct xlate *x)
+{
+    load_target(x);
+    if (x->parked) { /* R10 is taken, R9 is free */
+        flags_unpark(x, false);
+    }
+    emit_indirect(x);
+}
+
+/* Stores the return address on the guest stack. */
+static void push_return(struct xlate *x, uint64_t ip)
+{
+    struct emit *e = &x->e;
+    unsigned size = x->insn->opsize;
+    emit_stack(x, -(int)size, size, true);
+    bool fits = size != 8 || (uint64_t)(int64_t)(int32_t)ip == ip;
+    if (fits) {
+        if (size == 2)
+            emit8(e, 0x66);
+        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, H_R10, H_NONE, 0, 0);
+        if (size == 2)
+            emit16(e, (uint16_t)ip);
+        else
+            emit32(e, (uint32_t)ip);
+    } else {
+        emit_mov_imm(e, H_R9, ip);
+        emit_reg_mem(e, W64, 0x89, H_R9, H_R10, H_NONE, 0, 0);
+    }
+    emit_sp_add(x, -(int)size);
+}
+
+/* Guest return address onto the host stack, below the host return address to come. */
+static void push_pair(struct xlate *x, uint64_t ip)
+{
+    struct emit *e = &x->e;
+    if (x->insn->opsize != 8 || (uint64_t)(int64_t)(int32_t)ip == ip) {
+        emit8(e, 0x68);
+        emit32(e, (uint32_t)ip);
+    } else {
+        emit_mov_imm(e, H_R9, ip);
+        emit8(e, 0x41);
+        emit8(e, 0x51); /* push r9 */
+    }
+}
+
+void xlate_call(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    bool direct = x->insn->kind == KIND_CALL_REL;
+    uint64_t next = next_ip(x);
+    if (!direct) {
+        load_target(x);
+        emit_store_gs(e, W64, x->env->spill[0], H_R10);
+    }
+    push_return(x, next & ip_mask(x->insn->opsize));
+    settle_for_exit(x);
+    if (!direct)
+        emit_load_gs(e, W64, H_R10, x->env->spill[0]);
+    if (leaves_always(x)) {
+        if (direct)
+            emit_done(x, branch_target(x));
+        else
+            emit_indirect(x);
+        return;
+    }
+    push_pair(x, next & ip_mask(x->insn->opsize));
+    if (!direct) {
+        emit_call(e, x->env->stub_indirect[is_user(x)]);
+    } else {
+        unsigned number = exit_new(x, branch_target(x));
+        if (x->out->exits[number].cell)
+            emit_cell(x, number, 2);
+        else
+            x->out->exits[number].site = emit_call(e, e->exec);
+    }
+    emit_lea(e, W64, H_RSP, H_RSP, H_NONE, 0, 8); /* drop the guest half of the pair */
+    emit_exit(x, next);
+}
+
+void xlate_return(struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    struct emit *e = &x->e;
+    unsigned size = insn->opsize;
+    emit_stack(x, 0, size, false);
+    emit_reg_mem(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, H_R10, H_NONE, 0, 0);
+    emit_sp_add(x, (int)size + (insn->imm_size ? (int)(uint16_t)insn->imm : 0));
+    if (leaves_always(x)) {
+        settle_for_exit(x);
+        emit_indirect(x);
+        return;
+    }
+    flags_clobber(x); /* parks if nothing did: uses R9 only */
+    emit_reg_mem(e, size == 8 ? W64 : W32, 0x3b, H_R10, H_RSP, H_NONE, 0, 8);
+    cold_add(x, COLD_RETURN_MISS, emit_jcc_later(e, CC_NE));
+    if (x->mode->count)
+        emit_reg_gs(e, 0, W64, 0xff, 0, x->env->return_hits);
+    settle_for_exit(x);
+    emit8(e, 0xc3);
+}

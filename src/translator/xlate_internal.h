@@ -1,0 +1,119 @@
+/* State of one translation, shared by the files of this module. */
+#ifndef VD_TRANSLATOR_XLATE_INTERNAL_H
+#define VD_TRANSLATOR_XLATE_INTERNAL_H
+
+#include "translator/emit.h"
+#include "translator/xlate.h"
+
+enum cold_kind {                   /* code that runs rarely, placed behind the block */
+                 COLD_ACCESS,      /* TLB miss: refill and go back */
+                 COLD_BOUNCE,      /* segment bounds: C executes the instruction */
+                 COLD_EVENT,       /* poll found a request */
+                 COLD_EVENT_RCX,   /* the same, RCX is in R9 */
+                 COLD_CELL_JUMP,   /* conditional jump to a cell exit */
+                 COLD_RETURN_MISS, /* return address is not the predicted one */
+};
+
+struct cold {
+    uint8_t kind;
+    bool parked;
+    uint16_t ip;    /* guest ip offset, for the map */
+    uint32_t site;  /* rel32 that leads here */
+    uint32_t back;  /* COLD_ACCESS: where to continue */
+    uint32_t value; /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit */
+    int32_t tag;    /* COLD_ACCESS: TLB tag array */
+};
+
+enum { COLD_MAX = 4 * XLATE_MAX_INSNS, ARITH_FLAGS = X86_ARITH_FLAGS };
+
+struct xlate {
+    const struct xlate_input *in;
+    const struct xlate_env *env;
+    const struct xlate_mode *mode;
+    const struct prescan_block *block;
+    struct xlate_result *out;
+    struct emit e;
+    const struct insn *insn;            /* current */
+    uint64_t ip;                        /* of the current instruction */
+    uint64_t branch_ip;                 /* the same, and of the last one behind the end */
+    uint16_t live[XLATE_MAX_INSNS + 1]; /* arithmetic flags live before each instruction */
+    uint16_t live_now;                  /* live[] of the current instruction */
+    bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
+    bool failed;                        /* some table is full */
+    bool window_opened;                 /* STI seen: exits must poll */
+    int sp_adjust;                      /* POP m: added to RSP-based addresses */
+    struct cold cold[COLD_MAX];
+    unsigned cold_count;
+};
+
+static inline int32_t gpr_offset(unsigned guest)
+{
+    return (int32_t)(offsetof(struct x86_cpu, gpr) + guest * sizeof(uint64_t));
+}
+static inline int32_t seg_offset(unsigned seg, size_t field)
+{
+    return (int32_t)(offsetof(struct x86_cpu, seg) + seg * sizeof(struct x86_segment) + field);
+}
+
+/* Home of a guest register, H_NONE: memory. */
+static inline unsigned host_of(unsigned guest)
+{
+    if (guest == X86_RSP)
+        return H_R11;
+    return guest >= 9 && guest <= 11 ? (unsigned)H_NONE : guest;
+}
+
+static inline bool is_user(const struct xlate *x)
+{
+    return x->mode->cpl == 3;
+}
+
+/* --- xlate.c --- */
+void map_mark(struct xlate *x);
+struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site);
+/* Call before clobbering host flags in front of the current instruction. */
+void flags_clobber(struct xlate *x);
+/* Call right before the copy of an instruction that reads or writes flags. */
+void flags_settle(struct xlate *x);
+/* Brings parked flags back (R9 is destroyed; keep_r9 uses a spill slot instead). */
+void flags_unpark(struct xlate *x, bool keep_r9);
+void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op);
+
+/* --- xlate_memory.c --- */
+/* Host register with the guest register's value; memory-resident ones are loaded into scratch. */
+unsigned guest_load(struct xlate *x, unsigned guest, unsigned scratch);
+/* Writes host register src (size bytes, 4 zero-extends) to a guest register. */
+void guest_store(struct xlate *x, unsigned guest, unsigned size, unsigned src);
+/* R10 = effective offset, truncated to the address size. */
+void emit_offset(struct xlate *x, const struct insn_mem *mem);
+/* R10 = offset -> linear address, with segment bounds check. */
+void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write);
+/* R10 = linear -> host address through the TLB. */
+void emit_tlb(struct xlate *x, unsigned size, bool write);
+/* All three for the explicit operand of the current instruction. */
+void emit_operand(struct xlate *x, bool write);
+/* R10 = host address of the stack item at SP + displacement. */
+void emit_stack(struct xlate *x, int displacement, unsigned size, bool write);
+/* SP += delta by the stack address size. */
+void emit_sp_add(struct xlate *x, int delta);
+
+/* --- xlate_copy.c --- */
+void xlate_copy(struct xlate *x);
+void xlate_lea(struct xlate *x);
+void xlate_push(struct xlate *x);
+void xlate_pop(struct xlate *x);
+void xlate_leave(struct xlate *x);
+void xlate_xlat(struct xlate *x);
+
+/* --- xlate_control.c --- */
+/* Leaves the block for a known ip. */
+void emit_exit(struct xlate *x, uint64_t target);
+void xlate_jump(struct xlate *x);
+void xlate_jcc(struct xlate *x);
+void xlate_loop(struct xlate *x);
+void xlate_call(struct xlate *x);
+void xlate_jump_indirect(struct xlate *x);
+void xlate_return(struct xlate *x);
+void emit_cell_jump(struct xlate *x, unsigned exit_number);
+
+#endif

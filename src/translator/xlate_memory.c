@@ -1,0 +1,165 @@
+/*
+ * Tier-1 memory operands: offset -> linear (segment bounds) -> host (soft TLB), all in R10 with R9
+ * as helper.
+ *
+ * The lowering is this one interface; a second tier replaces emit_linear + emit_tlb and nothing
+ * else.
+ */
+#include "translator/xlate_internal.h"
+
+unsigned guest_load(struct xlate *x, unsigned guest, unsigned scratch)
+{
+    unsigned host = host_of(guest);
+    if (host != H_NONE)
+        return host;
+    emit_load_gs(&x->e, W64, scratch, gpr_offset(guest));
+    return scratch;
+}
+
+void guest_store(struct xlate *x, unsigned guest, unsigned size, unsigned src)
+{
+    struct emit *e = &x->e;
+    unsigned host = host_of(guest);
+    if (host == H_NONE) {
+        if (size == 2)
+            emit_reg_gs(e, 0x66, W32, 0x89, src, gpr_offset(guest));
+        else
+            emit_store_gs(e, W64, gpr_offset(guest), src);
+        return;
+    }
+    if (size == 2)
+        emit8(e, 0x66);
+    emit_mov(e, size == 8 ? W64 : W32, host, src);
+}
+
+static void emit_truncate(struct xlate *x, unsigned size)
+{
+    if (size == 2)
+        emit_reg_reg(&x->e, W32, 0x0fb7, H_R10, H_R10);
+    else if (size == 4)
+        emit_mov(&x->e, W32, H_R10, H_R10);
+}
+
+void emit_offset(struct xlate *x, const struct insn_mem *mem)
+{
+    struct emit *e = &x->e;
+    unsigned size = x->insn->addrsize;
+    uint64_t mask = size == 8 ? UINT64_MAX : size == 4 ? UINT32_MAX : UINT16_MAX;
+    if (mem->rip_relative) {
+        emit_mov_imm(e, H_R10, (x->ip + x->insn->len + (uint64_t)mem->disp) & mask);
+        return;
+    }
+    if (mem->base == GPR_NONE && mem->index == GPR_NONE) {
+        emit_mov_imm(e, H_R10, (uint64_t)mem->disp & mask);
+        return;
+    }
+    int32_t disp = (int32_t)mem->disp;
+    if (mem->base == X86_RSP)
+        disp += x->sp_adjust;
+    unsigned base = mem->base == GPR_NONE ? (unsigned)H_NONE : guest_load(x, mem->base, H_R10);
+    unsigned index = mem->index == GPR_NONE ? (unsigned)H_NONE : guest_load(x, mem->index, H_R9);
+    emit_lea(e, size == 8 ? W64 : W32, H_R10, base, index, mem->scale, disp);
+    if (size == 2)
+        emit_truncate(x, 2);
+}
+
+void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write)
+{
+    struct emit *e = &x->e;
+    int32_t base = seg_offset(seg, offsetof(struct x86_segment, base));
+    if (x->mode->bits == 64) {
+        if (seg == X86_FS || seg == X86_GS) {
+            emit_load_gs(e, W64, H_R9, base);
+            emit_lea(e, W64, H_R10, H_R10, H_R9, 0, 0);
+        }
+        return;
+    }
+    if (x->mode->flat & (1u << seg))
+        return;
+    size_t end =
+        write ? offsetof(struct x86_segment, write_end) : offsetof(struct x86_segment, read_end);
+    flags_clobber(x);
+    emit_lea(e, W64, H_R9, H_R10, H_NONE, 0, (int32_t)size);
+    emit_reg_gs(e, 0, W64, 0x3b, H_R9, seg_offset(seg, end));
+    cold_add(x, COLD_BOUNCE, emit_jcc_later(e, CC_A));
+    emit_load_gs(e, W64, H_R9, base);
+    emit_lea(e, W32, H_R10, H_R10, H_R9, 0, 0);
+}
+
+void emit_tlb(struct xlate *x, unsigned size, bool write)
+{
+    struct emit *e = &x->e;
+    const struct xlate_env *env = x->env;
+    bool user = is_user(x);
+    int32_t tag = write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
+    flags_clobber(x);
+    emit_rorx(e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
+    emit_alu_imm32(e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
+    emit_reg_gs_index(e, W64, 0x2b, H_R10, H_R9, tag);
+    emit_alu_imm32(e, W64, 7, H_R10, 4096 - size);
+    struct cold *cold = cold_add(x, COLD_ACCESS, emit_jcc_later(e, CC_A));
+    emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_host[user]);
+    cold->back = e->pos;
+    cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
+    cold->tag = tag;
+}
+
+/* BT and kin with a register bit offset address memory outside the operand (SDM vol. 1, 3.1.1.9).
+ */
+static bool is_bit_string(const struct insn *insn)
+{
+    return insn->map == 1 && insn->has_modrm && insn->encoding == ENC_LEGACY &&
+           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
+            insn->opcode == 0xbb);
+}
+
+static void emit_bit_string_offset(struct xlate *x)
+{
+    const struct insn *insn = x->insn;
+    struct emit *e = &x->e;
+    unsigned log_size = insn->opsize == 8 ? 3 : insn->opsize == 4 ? 2 : 1;
+    flags_clobber(x);
+    unsigned bit = guest_load(x, insn->reg, H_R9);
+    if (insn->opsize == 8)
+        emit_mov(e, W64, H_R9, bit);
+    else if (insn->opsize == 4)
+        emit_reg_reg(e, W64, 0x63, H_R9, bit); /* movsxd */
+    else
+        emit_reg_reg(e, W64, 0x0fbf, H_R9, bit); /* movsx r64, r16 */
+    emit_reg_reg(e, W64, 0xc1, 7, H_R9);         /* sar: index of the operand-sized unit */
+    emit8(e, log_size + 3);
+    emit_lea(e, W64, H_R10, H_R10, H_R9, log_size, 0);
+    emit_truncate(x, insn->addrsize);
+}
+
+void emit_operand(struct xlate *x, bool write)
+{
+    const struct insn_mem *mem = &x->insn->mem;
+    emit_offset(x, mem);
+    if (is_bit_string(x->insn))
+        emit_bit_string_offset(x);
+    emit_linear(x, mem->seg, mem->size, write);
+    emit_tlb(x, mem->size, write);
+}
+
+void emit_stack(struct xlate *x, int displacement, unsigned size, bool write)
+{
+    struct emit *e = &x->e;
+    unsigned bits = x->mode->stack_bits;
+    emit_lea(e, bits == 64 ? W64 : W32, H_R10, H_R11, H_NONE, 0, displacement);
+    if (bits == 16)
+        emit_truncate(x, 2);
+    emit_linear(x, X86_SS, size, write);
+    emit_tlb(x, size, write);
+}
+
+void emit_sp_add(struct xlate *x, int delta)
+{
+    struct emit *e = &x->e;
+    if (x->mode->stack_bits == 16) {
+        emit_lea(e, W32, H_R9, H_R11, H_NONE, 0, delta);
+        guest_store(x, X86_RSP, 2, H_R9);
+    } else {
+        emit_lea(e, x->mode->stack_bits == 64 ? W64 : W32, H_R11, H_R11, H_NONE, 0, delta);
+    }
+}
