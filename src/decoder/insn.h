@@ -69,7 +69,8 @@ struct insn_mem { /* the explicit memory operand (ModRM or moffs) */
     uint8_t base,
         index;      /* guest register number, GPR_NONE: none. VSIB index: GPR_NONE and vsib set */
     uint8_t scale;  /* log2: 0..3 */
-    uint8_t seg;    /* enum x86_segreg order: ES CS SS DS FS GS, default or override applied */
+    uint8_t seg;    /* enum x86_segreg order: ES CS SS DS FS GS, default or override applied. Also
+                       set (present = 0) for implicit operands that take an override: strings, XLAT */
     uint8_t access; /* MEM_READ | MEM_WRITE; 0: address only (LEA, NOP, INVLPG, ...) */
     uint8_t rip_relative; /* disp is relative to the end of the instruction */
     uint8_t vsib;         /* index is a vector register */
@@ -141,8 +142,10 @@ enum insn_status {
 
 /*
  * Decodes the instruction at bytes[0..available) for code size bits (16, 32 or 64).
- * INSN_INVALID also fills len with the bytes known to belong to it (at least 1) and kind/op with
- * the #UD callout, so that callers may treat it as an instruction that faults.
+ * INSN_INVALID also fills len with the bytes known to belong to it (1 to 14) and kind/op with the
+ * #UD callout, so that callers may treat it as an instruction that faults. INSN_TOO_LONG does the
+ * same with len 15; as mnemonic is 0 then, len tells the callout which of the two faults is due.
+ * Instructions that no model offers (FEAT_NEVER) are INSN_OK with the #UD callout.
  */
 enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t available,
                              unsigned bits);
@@ -150,7 +153,10 @@ enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t ava
 /* Writes disassembly (Intel syntax, Capstone) of one instruction at address pc; returns text. */
 const char *insn_format(char *text, size_t size, const uint8_t *bytes, size_t len, uint64_t pc,
                         unsigned bits);
-/* Mnemonic in SDM notation, and names of the enumerations, for logs and `vedette scan`. */
+/*
+ * Mnemonic in SDM notation where the table has a row for the instruction, else Zydis' lower-case
+ * name; and names of the enumerations, for logs and `vedette scan`.
+ */
 const char *insn_mnemonic_name(const struct insn *insn);
 const char *insn_class_name(enum insn_class class);
 
