@@ -1,0 +1,21 @@
+/* Delivery of one event, with what the public event_deliver() cannot say. Private to this folder.
+ */
+#ifndef VD_ENGINE_BT_EVENT_H
+#define VD_ENGINE_BT_EVENT_H
+
+#include "engine/bt/ops.h"
+
+struct event {
+    enum event_kind kind;
+    uint8_t vector;
+    bool int_n; /* the instruction INT n: sensitive to IOPL in virtual-8086 mode */
+    bool has_error;
+    uint32_t error;
+    uint32_t rflags; /* the image to push (RF decided) */
+    uint64_t return_rip;
+};
+
+/* As event_deliver(): 0, or -1 with cpu->fault. */
+int event_enter(struct x86_cpu *cpu, const struct event *event);
+
+#endif

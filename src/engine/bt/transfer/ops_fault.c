@@ -1,0 +1,87 @@
+/* Delivery of cpu->fault with the double-fault rules (SDM vol. 3, 6.15, tables 6-4 and 6-5). */
+#include "engine/bt/transfer/event.h"
+
+enum fault_class { CLASS_BENIGN, CLASS_CONTRIBUTORY, CLASS_PAGE, CLASS_DOUBLE };
+
+enum { DR6_B0_B3 = 0xf, DR7_GD = 1 << 13 };
+
+static enum fault_class classify(const struct x86_fault *fault)
+{
+    switch (fault->vector) {
+    case X86_DE:
+    case X86_TS:
+    case X86_NP:
+    case X86_SS_FAULT:
+    case X86_GP:
+        return CLASS_CONTRIBUTORY;
+    case X86_PF:
+        return CLASS_PAGE;
+    case X86_DF:
+        return CLASS_DOUBLE;
+    default:
+        return CLASS_BENIGN;
+    }
+}
+
+/* Registers that describe the fault change as soon as it is recognised. */
+static void commit_registers(struct x86_cpu *cpu, const struct x86_fault *fault)
+{
+    if (fault->vector == X86_PF)
+        cpu->cr2 = fault->cr2;
+    if (fault->vector == X86_DB) {
+        cpu->dr[6] |= fault->dr6;
+        cpu->dr[7] &= ~(uint64_t)DR7_GD;
+    }
+}
+
+/*
+ * RF in the pushed image keeps an instruction breakpoint from being hit again on return: set for
+ * faults, except the one that reports such a breakpoint; clear for traps and aborts.
+ */
+static bool sets_rf(const struct x86_fault *fault)
+{
+    if (fault->trap || fault->vector == X86_DF || fault->vector == X86_MC)
+        return false;
+    return fault->vector != X86_DB || !(fault->dr6 & DR6_B0_B3);
+}
+
+static int deliver_once(struct x86_cpu *cpu, const struct x86_fault *fault)
+{
+    uint32_t rflags = (uint32_t)x86_get_rflags(cpu) & ~(uint32_t)X86_RF;
+    bool software = fault->trap && (fault->vector == X86_BP || fault->vector == X86_OF);
+    struct event event = {
+        .kind = software ? EVENT_SOFTWARE : EVENT_EXCEPTION,
+        .vector = fault->vector,
+        .has_error = fault->has_error,
+        .error = fault->error,
+        .rflags = rflags | (sets_rf(fault) ? (uint32_t)X86_RF : 0),
+        .return_rip = cpu->rip,
+    };
+
+    commit_registers(cpu, fault);
+    return event_enter(cpu, &event);
+}
+
+int fault_deliver(struct x86_cpu *cpu)
+{
+    struct x86_fault first = cpu->fault;
+
+    while (deliver_once(cpu, &first) < 0) {
+        enum fault_class before = classify(&first), after = classify(&cpu->fault);
+
+        if (before == CLASS_DOUBLE && after != CLASS_BENIGN) {
+            if (after == CLASS_PAGE)
+                cpu->cr2 = cpu->fault.cr2;
+            cpu->shutdown = 1;
+            return -1;
+        }
+        if ((before == CLASS_CONTRIBUTORY && after == CLASS_CONTRIBUTORY) ||
+            (before == CLASS_PAGE && after != CLASS_BENIGN)) {
+            if (after == CLASS_PAGE)
+                cpu->cr2 = cpu->fault.cr2;
+            cpu->fault = (struct x86_fault){.vector = X86_DF, .has_error = true};
+        }
+        first = cpu->fault;
+    }
+    return 0;
+}
