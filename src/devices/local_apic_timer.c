@@ -1,0 +1,156 @@
+/* The APIC timer (SDM 11.5.4): one-shot, periodic, TSC deadline; counted from the virtual clock. */
+#include "devices/local_apic_private.h"
+
+enum { NS_PER_SECOND = 1000000000 };
+/* A guest that asks for more interrupts than the machine can take must not starve itself. */
+enum { MIN_PERIOD_NS = 20000 };
+
+static unsigned timer_mode(const struct local_apic *apic)
+{
+    return (apic->lvt[LVT_TIMER] & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT;
+}
+
+static const struct vclock *timer_clock(const struct local_apic *apic)
+{
+    return apic->bus->config.timers->clock;
+}
+
+/* Divide configuration bits 3, 1:0: 000b is 2, 110b is 128, 111b is 1. */
+static uint64_t divisor(const struct local_apic *apic)
+{
+    unsigned code = (apic->divide >> 1 & 4) | (apic->divide & 3);
+    return code == 7 ? 1 : 2ull << code;
+}
+
+static uint64_t elapsed_ticks(const struct local_apic *apic)
+{
+    uint64_t ns = vclock_now(timer_clock(apic)) - apic->start_ns;
+    return clock_muldiv(ns, apic->bus->config.timer_hz, NS_PER_SECOND * divisor(apic));
+}
+
+uint32_t apic_timer_current(const struct local_apic *apic)
+{
+    unsigned mode = timer_mode(apic);
+    if (apic->first_count == 0 || mode >= TIMER_TSC_DEADLINE)
+        return 0;
+    uint64_t ticks = elapsed_ticks(apic);
+    if (ticks < apic->first_count)
+        return apic->first_count - (uint32_t)ticks;
+    if (mode == TIMER_ONE_SHOT || apic->initial_count == 0)
+        return 0;
+    return apic->initial_count - (uint32_t)((ticks - apic->first_count) % apic->initial_count);
+}
+
+/* Ticks after start_ns at which the counter reaches zero next; 0: never. */
+static uint64_t next_zero(const struct local_apic *apic)
+{
+    uint64_t ticks = elapsed_ticks(apic);
+    if (apic->first_count == 0 || ticks < apic->first_count)
+        return apic->first_count;
+    if (timer_mode(apic) == TIMER_ONE_SHOT || apic->initial_count == 0)
+        return 0;
+    uint64_t periods = (ticks - apic->first_count) / apic->initial_count + 1;
+    return apic->first_count + periods * apic->initial_count;
+}
+
+static void arm_deadline(struct local_apic *apic)
+{
+    const struct vclock *clock = timer_clock(apic);
+    uint64_t now = vclock_now(clock), tsc = vclock_tsc(clock), wait = 0;
+    if (apic->tsc_deadline > tsc) {
+        unsigned __int128 ns =
+            (unsigned __int128)(apic->tsc_deadline - tsc) * NS_PER_SECOND / clock->tsc_hz + 1;
+        wait = ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
+    }
+    timer_set(&apic->timer, now + wait);
+}
+
+/* A masked timer counts on, but then nobody needs the host's timer. */
+static void arm(struct local_apic *apic, uint64_t not_before)
+{
+    timer_cancel(&apic->timer);
+    if (apic->lvt[LVT_TIMER] & LVT_MASKED)
+        return;
+    unsigned mode = timer_mode(apic);
+    if (mode == TIMER_TSC_DEADLINE && apic->tsc_deadline)
+        arm_deadline(apic);
+    if (mode >= TIMER_TSC_DEADLINE)
+        return;
+    uint64_t zero = next_zero(apic);
+    if (zero == 0)
+        return;
+    /* Rounded up, so that the counter has really reached zero when the timer fires. */
+    uint64_t ns = clock_muldiv(zero * divisor(apic), NS_PER_SECOND, apic->bus->config.timer_hz) + 1;
+    uint64_t deadline = apic->start_ns + ns;
+    timer_set(&apic->timer, deadline < not_before ? not_before : deadline);
+}
+
+void apic_timer_expired(void *ctx, uint64_t now_ns)
+{
+    struct local_apic *apic = ctx;
+    unsigned mode = timer_mode(apic);
+    if (mode == TIMER_TSC_DEADLINE) {
+        if (apic->tsc_deadline > vclock_tsc(timer_clock(apic))) {
+            arm_deadline(apic);
+            return;
+        }
+        apic->tsc_deadline = 0;
+    }
+    apic_accept(apic, APIC_FIXED, apic->lvt[LVT_TIMER] & LVT_VECTOR, false);
+    if (mode == TIMER_PERIODIC)
+        arm(apic, now_ns + MIN_PERIOD_NS);
+}
+
+void apic_timer_set_initial(struct local_apic *apic, uint32_t count)
+{
+    if (timer_mode(apic) >= TIMER_TSC_DEADLINE)
+        return;
+    apic->initial_count = apic->first_count = count;
+    apic->start_ns = vclock_now(timer_clock(apic));
+    arm(apic, 0);
+}
+
+void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
+{
+    /* The count goes on from where it is, at the new rate. */
+    apic->first_count = apic_timer_current(apic);
+    apic->start_ns = vclock_now(timer_clock(apic));
+    apic->divide = value & 0xb;
+    arm(apic, 0);
+}
+
+void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
+{
+    uint32_t changed = old ^ apic->lvt[LVT_TIMER];
+    /* Entering or leaving TSC-deadline mode disarms the timer (SDM 11.5.4.1). */
+    if (changed & (2u << LVT_TIMER_MODE_SHIFT)) {
+        apic->initial_count = apic->first_count = 0;
+        apic->tsc_deadline = 0;
+    }
+    arm(apic, 0);
+}
+
+void apic_timer_reset(struct local_apic *apic)
+{
+    timer_cancel(&apic->timer);
+    apic->initial_count = apic->first_count = apic->divide = 0;
+    apic->start_ns = 0;
+    apic->tsc_deadline = 0;
+}
+
+int local_apic_tsc_deadline(void *ctx, bool write, uint64_t *value)
+{
+    struct local_apic *apic = ctx;
+    bool active = apic_hardware_enabled(apic) && timer_mode(apic) == TIMER_TSC_DEADLINE;
+    if (!write) {
+        bool passed = apic->tsc_deadline <= vclock_tsc(timer_clock(apic));
+        /* While it is unmasked the interrupt comes first, then the register reads 0. */
+        if (passed && !timer_armed(&apic->timer))
+            apic->tsc_deadline = 0;
+        *value = active ? apic->tsc_deadline : 0;
+    } else if (active) {
+        apic->tsc_deadline = *value;
+        arm(apic, 0);
+    }
+    return 0;
+}
