@@ -28,7 +28,10 @@ static void find_range(const struct address_space *as, uint64_t address, struct 
         sequence = __atomic_load_n(&as->layout_sequence, __ATOMIC_ACQUIRE);
         const struct as_layout *layout = __atomic_load_n(&as->layout, __ATOMIC_ACQUIRE);
         size_t count = layout->count < layout->capacity ? layout->count : layout->capacity;
-        *found = layout->ranges[search(layout->starts, count, address)];
+        const struct as_range *range = &layout->ranges[layout->main];
+        if (address - range->start >= range->end - range->start)
+            range = &layout->ranges[search(layout->starts, count, address)];
+        *found = *range;
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
     } while ((sequence & 1) || sequence != __atomic_load_n(&as->layout_sequence, __ATOMIC_RELAXED));
     if (address - found->start >= found->end - found->start) {

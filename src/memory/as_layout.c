@@ -72,6 +72,7 @@ int layout_reserve(struct address_space *as, struct vd_error *err)
     }
     if (as->layout) {
         layout->count = as->layout->count;
+        layout->main = as->layout->main;
         memcpy(layout->starts, as->layout->starts, layout->count * sizeof(*layout->starts));
         memcpy(layout->ranges, as->layout->ranges, layout->count * sizeof(*layout->ranges));
         layout->retired = as->layout;
@@ -249,6 +250,17 @@ static void append(struct as_layout *layout, const struct as_range *range)
     layout->ranges[layout->count++] = *range;
 }
 
+static size_t main_range(const struct as_layout *layout)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < layout->count; i++) {
+        const struct as_range *r = &layout->ranges[i], *b = &layout->ranges[best];
+        if (r->kind == AS_RAM && r->end - r->start > b->end - b->start)
+            best = i;
+    }
+    return best;
+}
+
 void layout_rebuild(struct address_space *as)
 {
     struct as_layout *next = as->next;
@@ -269,6 +281,7 @@ void layout_rebuild(struct address_space *as)
     memcpy(layout->starts, next->starts, next->count * sizeof(*next->starts));
     memcpy(layout->ranges, next->ranges, next->count * sizeof(*next->ranges));
     layout->count = next->count;
+    layout->main = main_range(next);
     __atomic_store_n(&as->layout_sequence, as->layout_sequence + 1, __ATOMIC_RELEASE);
     if (as->listener.layout_changed)
         as->listener.layout_changed(as->listener.ctx);

@@ -47,6 +47,7 @@ struct as_range {
 
 struct as_layout {
     size_t capacity, count;
+    size_t main;      /* the largest range of RAM: most lookups end there */
     uint64_t *starts; /* copy of ranges[].start, dense for the search */
     struct as_range *ranges;
     struct as_layout *retired; /* the next one to free at the end */
