@@ -245,6 +245,7 @@ static int read_system_selector(struct x86_cpu *cpu, const struct insn *insn, ui
 {
     uint64_t value;
 
+    *selector = 0;
     if (!protected_mode(cpu))
         return x86_raise(cpu, X86_UD);
     if (cpu->cpl != 0)
