@@ -1,0 +1,710 @@
+#include "engine/bt/ops/msr.h"
+
+#include <stddef.h>
+
+#include "engine/bt/ops.h"
+#include "engine/bt/ops/control.h"
+#include "engine/bt/ops/ops_common.h"
+
+/*
+ * One row per register or range. A row is a plain field of struct x86_cpu (with a rule for the
+ * values that may be written), a constant, or a pair of functions.
+ */
+struct msr_row {
+    uint32_t first, last;
+    uint8_t feature; /* enum x86_feature that brings it */
+    uint8_t kind;    /* enum msr_kind */
+    uint8_t vendor;  /* enum msr_vendor */
+    uint8_t rule;    /* enum msr_rule, for MSR_FIELD */
+    uint16_t field;  /* offset in struct x86_cpu of the first register's uint64_t */
+    uint64_t value;  /* MSR_CONSTANT, MSR_READ_ONLY */
+    int (*read)(struct x86_cpu *cpu, uint32_t index, uint64_t *value);
+    int (*write)(struct x86_cpu *cpu, uint32_t index, uint64_t value);
+};
+
+enum msr_kind {
+    MSR_FIELD,     /* read and written as a field */
+    MSR_CONSTANT,  /* reads value, ignores writes */
+    MSR_READ_ONLY, /* reads value, #GP on write */
+    MSR_FUNCTION,  /* read and write; NULL: #GP */
+};
+
+enum msr_vendor { ANY_VENDOR, INTEL, AMD };
+
+enum msr_rule {
+    RULE_ANY,
+    RULE_32,         /* bits 63:32 reserved */
+    RULE_CANONICAL,  /* a linear address */
+    RULE_PAT,        /* eight memory types, UC- allowed */
+    RULE_TYPES,      /* eight memory types (fixed-range MTRR) */
+    RULE_MTRR_VAR,   /* PHYSBASE (even) or PHYSMASK (odd) */
+    RULE_MTRR_DEF,   /* IA32_MTRR_DEF_TYPE */
+    RULE_MCG_STATUS, /* RIPV EIPV MCIP */
+};
+
+enum {
+    MC_BANKS = 10,
+    MTRR_VAR_COUNT = 8,
+    BUS_MHZ = 100, /* the ratio of PLATFORM_INFO and PERF_STATUS counts these */
+    /* IA32_MISC_ENABLE bits that software may change: fast strings, TM, EIST, CPUID limit, XD */
+    MISC_ENABLE_LOW = 1 << 0 | 1 << 3 | 1 << 16 | 1 << 22,
+    /* IA32_ARCH_CAPABILITIES */
+    CAP_RDCL_NO = 1 << 0,
+    CAP_SKIP_L1DFL_VMENTRY = 1 << 3,
+    CAP_SSB_NO = 1 << 4,
+    CAP_MDS_NO = 1 << 5,
+    CAP_PSCHANGE_MC_NO = 1 << 6,
+    CAP_TAA_NO = 1 << 8,
+    CAP_SBDR_SSDP_NO = 1 << 13,
+    CAP_FBSDP_NO = 1 << 14,
+    CAP_PSDP_NO = 1 << 15,
+    CAP_BHI_NO = 1 << 20,
+    CAP_PBRSB_NO = 1 << 24,
+    CAP_GDS_NO = 1 << 26,
+    CAP_RFDS_NO = 1 << 27,
+};
+#define MISC_ENABLE_XD  (1ull << 34)
+#define CAP_ITS_NO      (1ull << 62)
+#define MICROCODE_LEVEL (1ull << 32) /* revision in bits 63:32 */
+
+#define FIELD(name) (uint16_t) offsetof(struct x86_cpu, name)
+
+static int general_protection(struct x86_cpu *cpu)
+{
+    return x86_raise_error(cpu, X86_GP, 0);
+}
+
+/* --- time --- */
+
+static int read_tsc(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = op_guest_tsc(cpu);
+    return 0;
+}
+
+static int deadline(struct x86_cpu *cpu, bool write, uint64_t *value)
+{
+    if (!cpu->platform.tsc_deadline)
+        return -1;
+    bt_park_vectors(cpu);
+    return cpu->platform.tsc_deadline(cpu->platform.ctx, write, value);
+}
+
+/* The board's deadline is in units of its own counter; 0 means disarmed in both. */
+static int read_deadline(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    if (deadline(cpu, false, value) < 0)
+        return general_protection(cpu);
+    if (*value)
+        *value += cpu->tsc_offset;
+    return 0;
+}
+
+static int write_deadline(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    if (value) {
+        value -= cpu->tsc_offset;
+        if (!value)
+            value = 1; /* long past either way */
+    }
+    return deadline(cpu, true, &value) < 0 ? general_protection(cpu) : 0;
+}
+
+/* Moves the guest's counter; an armed deadline stays at the same value of that counter. */
+static void shift_tsc(struct x86_cpu *cpu, uint64_t delta)
+{
+    uint64_t armed = 0;
+
+    if (!delta)
+        return;
+    if (cpuid_has(&cpu->cpuid, FEAT_TSC_DEADLINE) && deadline(cpu, false, &armed) == 0 && armed) {
+        armed -= delta;
+        deadline(cpu, true, &armed);
+    }
+    cpu->tsc_offset += delta;
+    cpu->tsc_adjust += delta;
+}
+
+static int write_tsc(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    shift_tsc(cpu, value - op_guest_tsc(cpu));
+    return 0;
+}
+
+static int read_tsc_adjust(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = cpu->tsc_adjust;
+    return 0;
+}
+
+static int write_tsc_adjust(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    shift_tsc(cpu, value - cpu->tsc_adjust);
+    return 0;
+}
+
+static uint64_t bus_ratio(const struct x86_cpu *cpu)
+{
+    uint64_t ratio = cpu->cpuid.tsc_hz / (BUS_MHZ * 1000000u);
+
+    return ratio ? ratio & 0xff : 1;
+}
+
+static int read_platform_info(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = bus_ratio(cpu) << 8 | bus_ratio(cpu) << 40; /* highest and lowest ratio */
+    return 0;
+}
+
+static int read_perf_status(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = bus_ratio(cpu) << 8;
+    return 0;
+}
+
+static int write_ignored(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)cpu;
+    (void)index;
+    (void)value;
+    return 0;
+}
+
+/* --- processor control --- */
+
+static int read_apic_base(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    if (!cpu->platform.apic_base_read)
+        return general_protection(cpu);
+    bt_park_vectors(cpu);
+    *value = cpu->platform.apic_base_read(cpu->platform.ctx);
+    return 0;
+}
+
+static int write_apic_base(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    if (!cpu->platform.apic_base_write || value >> cpu->cpuid.phys_bits)
+        return general_protection(cpu);
+    bt_park_vectors(cpu);
+    return cpu->platform.apic_base_write(cpu->platform.ctx, value) < 0 ? general_protection(cpu)
+                                                                       : 0;
+}
+
+static int read_efer(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    if (!cpuid_has(&cpu->cpuid, FEAT_NX) && !cpuid_has(&cpu->cpuid, FEAT_SYSCALL))
+        return general_protection(cpu);
+    *value = cpu->efer;
+    return 0;
+}
+
+static int write_efer(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    if (!cpuid_has(&cpu->cpuid, FEAT_NX) && !cpuid_has(&cpu->cpuid, FEAT_SYSCALL))
+        return general_protection(cpu);
+    return control_write_efer(cpu, value);
+}
+
+static int read_misc_enable(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = cpu->misc_enable;
+    return 0;
+}
+
+/* The bits of what is not there stay as they are, as on processors without it. */
+static int write_misc_enable(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    uint64_t writable = MISC_ENABLE_LOW;
+
+    (void)index;
+    if (cpuid_has(&cpu->cpuid, FEAT_NX))
+        writable |= MISC_ENABLE_XD;
+    cpu->misc_enable = (cpu->misc_enable & ~writable) | (value & writable);
+    return 0;
+}
+
+static int read_segment_base(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    *value = cpu->seg[index & 1 ? X86_GS : X86_FS].base;
+    return 0;
+}
+
+static int write_segment_base(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    if (!mmu_canonical(value))
+        return general_protection(cpu);
+    cpu->seg[index & 1 ? X86_GS : X86_FS].base = value;
+    return 0;
+}
+
+static int read_tsc_aux(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    if (!cpuid_has(&cpu->cpuid, FEAT_RDTSCP) && !cpuid_has(&cpu->cpuid, FEAT_RDPID))
+        return general_protection(cpu);
+    *value = cpu->tsc_aux;
+    return 0;
+}
+
+static int write_tsc_aux(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    uint64_t unused;
+
+    if (value >> 32)
+        return general_protection(cpu);
+    if (read_tsc_aux(cpu, index, &unused) < 0)
+        return -1;
+    cpu->tsc_aux = value;
+    return 0;
+}
+
+static int read_thread_count(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    uint64_t count = cpu->cpuid.cpu_count ? cpu->cpuid.cpu_count & 0xffff : 1;
+
+    (void)index;
+    *value = count << 16 | count;
+    return 0;
+}
+
+static int read_arch_capabilities(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)cpu;
+    (void)index;
+    *value = CAP_RDCL_NO | CAP_SKIP_L1DFL_VMENTRY | CAP_SSB_NO | CAP_MDS_NO | CAP_PSCHANGE_MC_NO |
+             CAP_TAA_NO | CAP_SBDR_SSDP_NO | CAP_FBSDP_NO | CAP_PSDP_NO | CAP_BHI_NO |
+             CAP_PBRSB_NO | CAP_GDS_NO | CAP_RFDS_NO | CAP_ITS_NO;
+    return 0;
+}
+
+/* --- machine check --- */
+
+static int read_mc_bank(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    uint32_t offset = index - 0x400;
+
+    /* CTL, STATUS, ADDR, MISC of each bank; no error is ever logged */
+    *value = offset % 4 == 0 ? cpu->mc_ctl[offset / 4] : 0;
+    return 0;
+}
+
+static int write_mc_bank(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    uint32_t offset = index - 0x400;
+
+    if (offset % 4 == 0)
+        cpu->mc_ctl[offset / 4] = value;
+    else if (value)
+        return general_protection(cpu); /* the others can only be cleared */
+    return 0;
+}
+
+/* --- plain fields --- */
+
+static bool memory_type_valid(uint64_t type, bool pat)
+{
+    return type == 0 || type == 1 || type == 4 || type == 5 || type == 6 || (pat && type == 7);
+}
+
+static bool eight_types_valid(uint64_t value, bool pat)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        if (!memory_type_valid(value >> (8 * i) & 0xff, pat))
+            return false;
+    }
+    return true;
+}
+
+static bool mtrr_var_valid(const struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    if (value >> cpu->cpuid.phys_bits)
+        return false;
+    if (index & 1) /* PHYSMASK: bit 11 valid, 10:0 reserved */
+        return !(value & 0x7ff);
+    return !(value & 0xf00) && memory_type_valid(value & 0xff, false);
+}
+
+static bool rule_allows(const struct x86_cpu *cpu, enum msr_rule rule, uint32_t index,
+                        uint64_t value)
+{
+    switch (rule) {
+    case RULE_ANY:
+        return true;
+    case RULE_32:
+        return !(value >> 32);
+    case RULE_CANONICAL:
+        return mmu_canonical(value);
+    case RULE_PAT:
+        return eight_types_valid(value, true);
+    case RULE_TYPES:
+        return eight_types_valid(value, false);
+    case RULE_MTRR_VAR:
+        return mtrr_var_valid(cpu, index, value);
+    case RULE_MTRR_DEF:
+        return !(value & ~0xcffull) && memory_type_valid(value & 0xff, false);
+    case RULE_MCG_STATUS:
+        return !(value & ~7ull);
+    }
+    return false;
+}
+
+static const struct msr_row rows[] = {
+    {.first = 0x0, .last = 0x1, .feature = FEAT_MCE, .kind = MSR_CONSTANT}, /* P5_MC_ADDR, _TYPE */
+    {.first = 0x10,
+     .last = 0x10,
+     .feature = FEAT_TSC,
+     .kind = MSR_FUNCTION,
+     .read = read_tsc,
+     .write = write_tsc},
+    {.first = 0x17, .last = 0x17, .feature = FEAT_CMOV, .kind = MSR_READ_ONLY, .vendor = INTEL},
+    {.first = 0x1b,
+     .last = 0x1b,
+     .feature = FEAT_APIC,
+     .kind = MSR_FUNCTION,
+     .read = read_apic_base,
+     .write = write_apic_base},
+    {.first = 0x2a, .last = 0x2a, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    {.first = 0x34, .last = 0x34, .feature = FEAT_LM, .kind = MSR_READ_ONLY, .vendor = INTEL},
+    {.first = 0x35,
+     .last = 0x35,
+     .feature = FEAT_LM,
+     .kind = MSR_FUNCTION,
+     .vendor = INTEL,
+     .read = read_thread_count},
+    /* IA32_FEATURE_CONTROL: locked with nothing enabled */
+    {.first = 0x3a,
+     .last = 0x3a,
+     .feature = FEAT_LM,
+     .kind = MSR_READ_ONLY,
+     .vendor = INTEL,
+     .value = 1},
+    {.first = 0x3b,
+     .last = 0x3b,
+     .feature = FEAT_TSC_ADJUST,
+     .kind = MSR_FUNCTION,
+     .read = read_tsc_adjust,
+     .write = write_tsc_adjust},
+    /* IA32_BIOS_UPDT_TRIG: an update is accepted and changes nothing */
+    {.first = 0x79, .last = 0x79, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    {.first = 0x8b,
+     .last = 0x8b,
+     .feature = FEAT_CMOV,
+     .kind = MSR_CONSTANT,
+     .value = MICROCODE_LEVEL},
+    /* P6 counters: there, but they do not count */
+    {.first = 0xc1, .last = 0xc2, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    /* MSR_FSB_FREQ: 101B, 100 MHz */
+    {.first = 0xcd,
+     .last = 0xcd,
+     .feature = FEAT_LM,
+     .kind = MSR_READ_ONLY,
+     .vendor = INTEL,
+     .value = 5},
+    {.first = 0xce,
+     .last = 0xce,
+     .feature = FEAT_LM,
+     .kind = MSR_FUNCTION,
+     .vendor = INTEL,
+     .read = read_platform_info,
+     .write = write_ignored},
+    /* MSR_PKG_CST_CONFIG_CONTROL: locked */
+    {.first = 0xe2,
+     .last = 0xe2,
+     .feature = FEAT_LM,
+     .kind = MSR_CONSTANT,
+     .vendor = INTEL,
+     .value = 1 << 15},
+    /* IA32_MTRRCAP: write combining, fixed ranges */
+    {.first = 0xfe,
+     .last = 0xfe,
+     .feature = FEAT_MTRR,
+     .kind = MSR_READ_ONLY,
+     .value = 1 << 10 | 1 << 8 | MTRR_VAR_COUNT},
+    {.first = 0x10a,
+     .last = 0x10a,
+     .feature = FEAT_ARCH_CAPABILITIES,
+     .kind = MSR_FUNCTION,
+     .read = read_arch_capabilities},
+    {.first = 0x119, .last = 0x119, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    /* BBL_CR_CTL3: a 256 KiB L2 cache, configured and enabled (read by systems of the P6 time) */
+    {.first = 0x11e,
+     .last = 0x11e,
+     .feature = FEAT_CMOV,
+     .kind = MSR_CONSTANT,
+     .vendor = INTEL,
+     .value = 1 << 13 | 1 << 8 | 1},
+    {.first = 0x174,
+     .last = 0x174,
+     .feature = FEAT_SEP,
+     .kind = MSR_FIELD,
+     .rule = RULE_ANY,
+     .field = FIELD(sysenter_cs)},
+    {.first = 0x175,
+     .last = 0x175,
+     .feature = FEAT_SEP,
+     .kind = MSR_FIELD,
+     .rule = RULE_CANONICAL,
+     .field = FIELD(sysenter_esp)},
+    {.first = 0x176,
+     .last = 0x176,
+     .feature = FEAT_SEP,
+     .kind = MSR_FIELD,
+     .rule = RULE_CANONICAL,
+     .field = FIELD(sysenter_eip)},
+    {.first = 0x179, .last = 0x179, .feature = FEAT_MCA, .kind = MSR_READ_ONLY, .value = MC_BANKS},
+    {.first = 0x17a,
+     .last = 0x17a,
+     .feature = FEAT_MCA,
+     .kind = MSR_FIELD,
+     .rule = RULE_MCG_STATUS,
+     .field = FIELD(mcg_status)},
+    {.first = 0x186, .last = 0x187, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    {.first = 0x198,
+     .last = 0x198,
+     .feature = FEAT_LM,
+     .kind = MSR_FUNCTION,
+     .vendor = INTEL,
+     .read = read_perf_status},
+    /* PERF_CTL, CLOCK_MODULATION, THERM_INTERRUPT, THERM_STATUS */
+    {.first = 0x199, .last = 0x19c, .feature = FEAT_LM, .kind = MSR_CONSTANT, .vendor = INTEL},
+    {.first = 0x1a0,
+     .last = 0x1a0,
+     .feature = FEAT_CMOV,
+     .kind = MSR_FUNCTION,
+     .vendor = INTEL,
+     .read = read_misc_enable,
+     .write = write_misc_enable},
+    /* MSR_TEMPERATURE_TARGET: 100 degrees */
+    {.first = 0x1a2,
+     .last = 0x1a2,
+     .feature = FEAT_LM,
+     .kind = MSR_CONSTANT,
+     .vendor = INTEL,
+     .value = 100 << 16},
+    /* IA32_DEBUGCTL, LASTBRANCHFROMIP ... LASTINTTOIP: nothing is recorded */
+    {.first = 0x1d9, .last = 0x1d9, .feature = FEAT_CMOV, .kind = MSR_CONSTANT},
+    {.first = 0x1db, .last = 0x1de, .feature = FEAT_CMOV, .kind = MSR_CONSTANT},
+    {.first = 0x1fc, .last = 0x1fc, .feature = FEAT_LM, .kind = MSR_CONSTANT, .vendor = INTEL},
+    {.first = 0x200,
+     .last = 0x200 + 2 * MTRR_VAR_COUNT - 1,
+     .feature = FEAT_MTRR,
+     .kind = MSR_FIELD,
+     .rule = RULE_MTRR_VAR,
+     .field = FIELD(mtrr_var)},
+    {.first = 0x250,
+     .last = 0x250,
+     .feature = FEAT_MTRR,
+     .kind = MSR_FIELD,
+     .rule = RULE_TYPES,
+     .field = FIELD(mtrr_fix)},
+    {.first = 0x258,
+     .last = 0x259,
+     .feature = FEAT_MTRR,
+     .kind = MSR_FIELD,
+     .rule = RULE_TYPES,
+     .field = FIELD(mtrr_fix[1])},
+    {.first = 0x268,
+     .last = 0x26f,
+     .feature = FEAT_MTRR,
+     .kind = MSR_FIELD,
+     .rule = RULE_TYPES,
+     .field = FIELD(mtrr_fix[3])},
+    {.first = 0x277,
+     .last = 0x277,
+     .feature = FEAT_PAT,
+     .kind = MSR_FIELD,
+     .rule = RULE_PAT,
+     .field = FIELD(pat)},
+    {.first = 0x2ff,
+     .last = 0x2ff,
+     .feature = FEAT_MTRR,
+     .kind = MSR_FIELD,
+     .rule = RULE_MTRR_DEF,
+     .field = FIELD(mtrr_def_type)},
+    {.first = 0x400,
+     .last = 0x400 + 4 * MC_BANKS - 1,
+     .feature = FEAT_MCA,
+     .kind = MSR_FUNCTION,
+     .read = read_mc_bank,
+     .write = write_mc_bank},
+    {.first = 0x6e0,
+     .last = 0x6e0,
+     .feature = FEAT_TSC_DEADLINE,
+     .kind = MSR_FUNCTION,
+     .read = read_deadline,
+     .write = write_deadline},
+
+    {.first = 0xc0000080,
+     .last = 0xc0000080,
+     .feature = FEAT_BASE,
+     .kind = MSR_FUNCTION,
+     .read = read_efer,
+     .write = write_efer},
+    {.first = 0xc0000081,
+     .last = 0xc0000081,
+     .feature = FEAT_SYSCALL,
+     .kind = MSR_FIELD,
+     .rule = RULE_ANY,
+     .field = FIELD(star)},
+    {.first = 0xc0000082,
+     .last = 0xc0000083,
+     .feature = FEAT_LM,
+     .kind = MSR_FIELD,
+     .rule = RULE_CANONICAL,
+     .field = FIELD(lstar)},
+    {.first = 0xc0000084,
+     .last = 0xc0000084,
+     .feature = FEAT_SYSCALL,
+     .kind = MSR_FIELD,
+     .rule = RULE_32,
+     .field = FIELD(fmask)},
+    {.first = 0xc0000100,
+     .last = 0xc0000101,
+     .feature = FEAT_LM,
+     .kind = MSR_FUNCTION,
+     .read = read_segment_base,
+     .write = write_segment_base},
+    {.first = 0xc0000102,
+     .last = 0xc0000102,
+     .feature = FEAT_LM,
+     .kind = MSR_FIELD,
+     .rule = RULE_CANONICAL,
+     .field = FIELD(kernel_gs_base)},
+    {.first = 0xc0000103,
+     .last = 0xc0000103,
+     .feature = FEAT_BASE,
+     .kind = MSR_FUNCTION,
+     .read = read_tsc_aux,
+     .write = write_tsc_aux},
+
+    /* SYSCFG */
+    {.first = 0xc0010010,
+     .last = 0xc0010010,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    /* HWCR: the TSC counts at the P0 frequency */
+    {.first = 0xc0010015,
+     .last = 0xc0010015,
+     .feature = FEAT_SYSCALL,
+     .kind = MSR_CONSTANT,
+     .vendor = AMD,
+     .value = 1 << 24},
+    /* TOP_MEM, TOP_MEM2 */
+    {.first = 0xc001001a,
+     .last = 0xc001001a,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    {.first = 0xc001001d,
+     .last = 0xc001001d,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    /* NB_CFG, PATCH_LOADER */
+    {.first = 0xc001001f,
+     .last = 0xc0010020,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    /* PSTATE limit, control, status, definitions: one state */
+    {.first = 0xc0010061,
+     .last = 0xc001006b,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    /* LS_CFG, IC_CFG, DC_CFG, BU_CFG */
+    {.first = 0xc0011020,
+     .last = 0xc0011023,
+     .feature = FEAT_SYSCALL,
+     .vendor = AMD,
+     .kind = MSR_CONSTANT},
+    /* DE_CFG: LFENCE is serialising */
+    {.first = 0xc0011029,
+     .last = 0xc0011029,
+     .feature = FEAT_SYSCALL,
+     .kind = MSR_CONSTANT,
+     .vendor = AMD,
+     .value = 1 << 1},
+};
+
+_Static_assert(offsetof(struct x86_cpu, cstar) == offsetof(struct x86_cpu, lstar) + 8,
+               "LSTAR and CSTAR are one row");
+_Static_assert(MC_BANKS <= sizeof(((struct x86_cpu *)0)->mc_ctl) / 8, "a control per bank");
+
+static bool vendor_matches(const struct cpuid_model *model, enum msr_vendor vendor)
+{
+    /* GenuineIntel and AuthenticAMD: the first letter tells */
+    return vendor == ANY_VENDOR || model->vendor[0] == (vendor == AMD ? 'A' : 'G');
+}
+
+static const struct msr_row *find_row(const struct x86_cpu *cpu, uint32_t index)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct msr_row *row = &rows[i];
+
+        if (index >= row->first && index <= row->last)
+            return cpuid_has(&cpu->cpuid, (enum x86_feature)row->feature) &&
+                           vendor_matches(&cpu->cpuid, (enum msr_vendor)row->vendor)
+                       ? row
+                       : NULL;
+    }
+    return NULL;
+}
+
+static uint64_t *row_field(struct x86_cpu *cpu, const struct msr_row *row, uint32_t index)
+{
+    return (uint64_t *)(void *)((uint8_t *)cpu + row->field) + (index - row->first);
+}
+
+int msr_read(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    const struct msr_row *row = find_row(cpu, index);
+
+    if (!row)
+        return general_protection(cpu);
+    switch (row->kind) {
+    case MSR_FIELD:
+        *value = *row_field(cpu, row, index);
+        return 0;
+    case MSR_FUNCTION:
+        return row->read ? row->read(cpu, index, value) : general_protection(cpu);
+    default:
+        *value = row->value;
+        return 0;
+    }
+}
+
+int msr_write(struct x86_cpu *cpu, uint32_t index, uint64_t value)
+{
+    const struct msr_row *row = find_row(cpu, index);
+
+    if (!row)
+        return general_protection(cpu);
+    switch (row->kind) {
+    case MSR_FIELD:
+        if (!rule_allows(cpu, (enum msr_rule)row->rule, index, value))
+            return general_protection(cpu);
+        *row_field(cpu, row, index) = value;
+        return 0;
+    case MSR_FUNCTION:
+        return row->write ? row->write(cpu, index, value) : general_protection(cpu);
+    case MSR_CONSTANT:
+        return 0;
+    default:
+        return general_protection(cpu);
+    }
+}

@@ -1,0 +1,120 @@
+#include "engine/bt/ops/ops_common.h"
+#include "engine/bt/ops/ops_list.h"
+#include "engine/bt/ops/string_walk.h"
+
+static uint64_t port_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
+{
+    bt_park_vectors(cpu);
+    if (!cpu->platform.pio_read)
+        return op_size_mask(size);
+    return cpu->platform.pio_read(cpu->platform.ctx, port, size) & op_size_mask(size);
+}
+
+static void port_write(struct x86_cpu *cpu, uint16_t port, uint64_t value, unsigned size)
+{
+    bt_park_vectors(cpu);
+    if (cpu->platform.pio_write)
+        cpu->platform.pio_write(cpu->platform.ctx, port, value & op_size_mask(size), size);
+}
+
+/* E4-E7: immediate port, EC-EF: DX; odd opcodes move AX or EAX (never RAX). */
+static unsigned io_size(const struct insn *insn)
+{
+    if (!(insn->opcode & 1))
+        return 1;
+    return insn->opsize == 2 ? 2 : 4;
+}
+
+static uint16_t io_port(const struct x86_cpu *cpu, const struct insn *insn)
+{
+    return insn->opcode & 8 ? (uint16_t)cpu->gpr[X86_RDX] : (uint8_t)insn->imm;
+}
+
+enum op_result op_in(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = io_size(insn);
+    uint16_t port = io_port(cpu, insn);
+    uint64_t value;
+
+    if (io_check(cpu, port, size) < 0)
+        return OP_FAULT;
+    value = port_read(cpu, port, size);
+    if (size == 4)
+        op_set_gpr32(cpu, X86_RAX, (uint32_t)value);
+    else
+        cpu->gpr[X86_RAX] = (cpu->gpr[X86_RAX] & ~op_size_mask(size)) | value;
+    return OP_NEXT;
+}
+
+enum op_result op_out(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = io_size(insn);
+    uint16_t port = io_port(cpu, insn);
+
+    if (io_check(cpu, port, size) < 0)
+        return OP_FAULT;
+    port_write(cpu, port, cpu->gpr[X86_RAX], size);
+    return OP_NEXT;
+}
+
+static void io_begin(struct string_walk *walk, struct x86_cpu *cpu, const struct insn *insn)
+{
+    string_begin(walk, cpu, insn);
+    if (walk->size == 8) { /* REX.W has no effect on port accesses */
+        walk->size = 4;
+        walk->shift = 2;
+    }
+}
+
+/* The destination is checked before the port is read, because reading may change the device. */
+enum op_result op_ins(struct x86_cpu *cpu, const struct insn *insn)
+{
+    uint16_t port = (uint16_t)cpu->gpr[X86_RDX];
+    struct string_walk walk;
+    enum op_result result = OP_JUMP;
+
+    io_begin(&walk, cpu, insn);
+    if (io_check(cpu, port, walk.size) < 0)
+        return OP_FAULT;
+    while (result == OP_JUMP) {
+        uint64_t to = string_offset(&walk, X86_RDI), value;
+        uint8_t *host;
+        int64_t reach;
+
+        if (string_remaining(&walk) == 0)
+            return OP_NEXT;
+        reach = string_map(&walk, X86_ES, to, true, 1, &host);
+        if (reach < 0 || (reach == 0 && string_probe(&walk, X86_ES, to, true) < 0))
+            return OP_FAULT;
+        value = port_read(cpu, port, walk.size);
+        if (seg_write(cpu, X86_ES, to, &value, walk.size) < 0)
+            return OP_FAULT;
+        string_advance(&walk, X86_RDI, 1);
+        result = string_count(&walk, 1);
+    }
+    return result;
+}
+
+enum op_result op_outs(struct x86_cpu *cpu, const struct insn *insn)
+{
+    uint16_t port = (uint16_t)cpu->gpr[X86_RDX];
+    struct string_walk walk;
+    enum op_result result = OP_JUMP;
+
+    io_begin(&walk, cpu, insn);
+    if (io_check(cpu, port, walk.size) < 0)
+        return OP_FAULT;
+    while (result == OP_JUMP) {
+        uint64_t value = 0;
+
+        if (string_remaining(&walk) == 0)
+            return OP_NEXT;
+        if (seg_read(cpu, (enum x86_segreg)walk.source, string_offset(&walk, X86_RSI), &value,
+                     walk.size) < 0)
+            return OP_FAULT;
+        port_write(cpu, port, value, walk.size);
+        string_advance(&walk, X86_RSI, 1);
+        result = string_count(&walk, 1);
+    }
+    return result;
+}

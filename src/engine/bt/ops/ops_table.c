@@ -1,0 +1,120 @@
+#include "engine/bt/ops/ops_list.h"
+#include "engine/bt/transfer/transfer.h"
+
+static op_fn *const functions[OP_COUNT] = {
+    [OP_NONE] = op_ud,
+    [OP_UD] = op_ud,
+    [OP_MOV_TO_SEG] = op_mov_to_seg,
+    [OP_MOV_FROM_SEG] = op_mov_from_seg,
+    [OP_PUSH_SEG] = op_push_seg,
+    [OP_POP_SEG] = op_pop_seg,
+    [OP_LOAD_FAR_POINTER] = op_load_far_pointer,
+    [OP_JMP_FAR] = op_jmp_far,
+    [OP_CALL_FAR] = op_call_far,
+    [OP_RET_FAR] = op_ret_far,
+    [OP_INT_N] = op_int_n,
+    [OP_INT3] = op_int3,
+    [OP_INT1] = op_int1,
+    [OP_INTO] = op_into,
+    [OP_IRET] = op_iret,
+    [OP_SYSCALL] = op_syscall,
+    [OP_SYSRET] = op_sysret,
+    [OP_SYSENTER] = op_sysenter,
+    [OP_SYSEXIT] = op_sysexit,
+    [OP_SWAPGS] = op_swapgs,
+    [OP_LAR] = op_lar,
+    [OP_LSL] = op_lsl,
+    [OP_VERR] = op_verr,
+    [OP_VERW] = op_verw,
+    [OP_ARPL] = op_arpl,
+    [OP_LGDT] = op_lgdt,
+    [OP_LIDT] = op_lidt,
+    [OP_SGDT] = op_sgdt,
+    [OP_SIDT] = op_sidt,
+    [OP_LLDT] = op_lldt,
+    [OP_LTR] = op_ltr,
+    [OP_SLDT] = op_sldt,
+    [OP_STR] = op_str,
+
+    [OP_LMSW] = op_lmsw,
+    [OP_SMSW] = op_smsw,
+    [OP_CLTS] = op_clts,
+    [OP_MOV_FROM_CR] = op_mov_from_cr,
+    [OP_MOV_TO_CR] = op_mov_to_cr,
+    [OP_MOV_FROM_DR] = op_mov_from_dr,
+    [OP_MOV_TO_DR] = op_mov_to_dr,
+    [OP_INVLPG] = op_invlpg,
+    [OP_INVPCID] = op_invpcid,
+    [OP_WBINVD] = op_wbinvd,
+    [OP_RDMSR] = op_rdmsr,
+    [OP_WRMSR] = op_wrmsr,
+    [OP_RDTSC] = op_rdtsc,
+    [OP_RDTSCP] = op_rdtscp,
+    [OP_RDPMC] = op_rdpmc,
+    [OP_RDPID] = op_rdpid,
+    [OP_CPUID] = op_cpuid,
+    [OP_XGETBV] = op_xgetbv,
+    [OP_XSETBV] = op_xsetbv,
+    [OP_RDFSGSBASE] = op_rdfsgsbase,
+    [OP_WRFSGSBASE] = op_wrfsgsbase,
+    [OP_CLAC_STAC] = op_clac_stac,
+    [OP_MONITOR] = op_ud,
+    [OP_MWAIT] = op_ud,
+    [OP_RSM] = op_ud,
+    [OP_VMCALL] = op_ud,
+
+    [OP_HLT] = op_hlt,
+    [OP_CLI] = op_cli,
+    [OP_STI] = op_sti,
+    [OP_PUSHF] = op_pushf,
+    [OP_POPF] = op_popf,
+    [OP_IN] = op_in,
+    [OP_OUT] = op_out,
+    [OP_INS] = op_ins,
+    [OP_OUTS] = op_outs,
+
+    [OP_PUSHA] = op_pusha,
+    [OP_POPA] = op_popa,
+    [OP_ENTER] = op_enter,
+    [OP_BOUND] = op_bound,
+    [OP_AAA] = op_aaa,
+    [OP_AAS] = op_aas,
+    [OP_AAM] = op_aam,
+    [OP_AAD] = op_aad,
+    [OP_DAA] = op_daa,
+    [OP_DAS] = op_das,
+    [OP_SALC] = op_salc,
+
+    [OP_MOVS] = op_movs,
+    [OP_STOS] = op_stos,
+    [OP_LODS] = op_lods,
+    [OP_SCAS] = op_scas,
+    [OP_CMPS] = op_cmps,
+
+    [OP_FPU_UNAVAILABLE] = op_fpu_unavailable,
+    [OP_FXSAVE] = op_fxsave,
+    [OP_FXRSTOR] = op_fxrstor,
+    [OP_XSAVE] = op_xsave,
+    [OP_XRSTOR] = op_xrstor,
+    [OP_FNSAVE] = op_fnsave,
+    [OP_FRSTOR] = op_frstor,
+    [OP_FNSTENV] = op_fnstenv,
+    [OP_FLDENV] = op_fldenv,
+    [OP_MASKMOV] = op_maskmov,
+    [OP_VMASKMOV] = op_vmaskmov,
+    [OP_GATHER] = op_gather,
+};
+
+#define OP_TEXT(name, text) [OP_##name] = text,
+static const char *const names[OP_COUNT] = {INSN_OPS(OP_TEXT)};
+#undef OP_TEXT
+
+op_fn *op_function(enum insn_op op)
+{
+    return (unsigned)op < OP_COUNT && functions[op] ? functions[op] : op_ud;
+}
+
+const char *op_name(enum insn_op op)
+{
+    return (unsigned)op < OP_COUNT ? names[op] : "";
+}

@@ -1,0 +1,211 @@
+#include "engine/bt/ops/ops_common.h"
+#include "engine/bt/ops/ops_list.h"
+#include "engine/bt/ops/xstate.h"
+
+/*
+ * The x87 environment in its 16- and 32-bit memory formats (SDM vol. 1, 8.1.10, figures 8-9 to
+ * 8-12). Between these and the FXSAVE image the tag word differs (two bits per physical register
+ * against one) and the pointers, which are 0 here: they would be addresses of the translation.
+ */
+
+enum {
+    ENV16 = 14,
+    ENV32 = 28,
+    REGISTERS = 80, /* eight of ten bytes */
+    FSW_ES = 1 << 7,
+    FSW_B = 1 << 15,
+    FSW_EXCEPTIONS = 0x3f,
+    TAG_VALID = 0,
+    TAG_ZERO = 1,
+    TAG_SPECIAL = 2,
+    TAG_EMPTY = 3,
+};
+
+static unsigned environment_size(const struct insn *insn)
+{
+    return insn->opsize == 2 ? ENV16 : ENV32;
+}
+
+static unsigned top_of(unsigned fsw)
+{
+    return fsw >> 11 & 7;
+}
+
+static unsigned register_tag(const uint8_t *st)
+{
+    uint64_t significand = xs_get64(st);
+    unsigned exponent = xs_get16(st + 8) & 0x7fff;
+
+    if (exponent == 0)
+        return significand == 0 ? TAG_ZERO : TAG_SPECIAL;
+    if (exponent == 0x7fff || !(significand >> 63))
+        return TAG_SPECIAL;
+    return TAG_VALID;
+}
+
+/* The full tag word; image holds ST(i), tags are of physical registers. */
+static unsigned full_tags(const uint8_t *image)
+{
+    unsigned top = top_of(xs_get16(image + XS_FSW)), tags = 0;
+
+    for (unsigned reg = 0; reg < 8; reg++) {
+        unsigned st = (reg - top) & 7;
+        unsigned tag = TAG_EMPTY;
+
+        if (image[XS_FTW] >> reg & 1)
+            tag = register_tag(image + XS_ST + 16 * st);
+        tags |= tag << (2 * reg);
+    }
+    return tags;
+}
+
+static unsigned abridged_tags(unsigned tags)
+{
+    unsigned abridged = 0;
+
+    for (unsigned reg = 0; reg < 8; reg++) {
+        if ((tags >> (2 * reg) & 3) != TAG_EMPTY)
+            abridged |= 1u << reg;
+    }
+    return abridged;
+}
+
+/* Real and virtual-8086 mode pack the opcode behind the instruction pointer. */
+static bool real_format(const struct x86_cpu *cpu)
+{
+    return x86_real_mode(cpu) || x86_vm86(cpu);
+}
+
+static void store_environment(const struct x86_cpu *cpu, const struct insn *insn, uint8_t *env)
+{
+    const uint8_t *image = cpu->xsave;
+    unsigned fcw = xs_get16(image + XS_FCW), fsw = xs_get16(image + XS_FSW);
+    unsigned tags = full_tags(image), opcode = xs_get16(image + XS_FOP) & 0x7ff;
+
+    if (environment_size(insn) == ENV16) {
+        bytes_zero(env, ENV16);
+        xs_put16(env, fcw);
+        xs_put16(env + 2, fsw);
+        xs_put16(env + 4, tags);
+        if (real_format(cpu))
+            xs_put16(env + 8, opcode);
+        return;
+    }
+    bytes_zero(env, ENV32);
+    xs_put32(env, 0xffff0000 | fcw); /* reserved halves read as ones */
+    xs_put32(env + 4, 0xffff0000 | fsw);
+    xs_put32(env + 8, 0xffff0000 | tags);
+    if (real_format(cpu)) {
+        xs_put32(env + 12, 0xffff0000);
+        xs_put32(env + 16, opcode);
+        xs_put32(env + 20, 0xffff0000);
+    } else {
+        xs_put32(env + 16, opcode << 16);
+        xs_put32(env + 24, 0xffff0000);
+    }
+}
+
+/* Control, status and tag word; the summary bits follow from the exceptions that are not masked. */
+static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const uint8_t *env)
+{
+    unsigned step = environment_size(insn) == ENV16 ? 2 : 4;
+    unsigned fcw = xs_get16(env), fsw = xs_get16(env + step), tags = xs_get16(env + 2 * step);
+    unsigned opcode = 0;
+    uint8_t *image = cpu->xsave;
+
+    if (real_format(cpu))
+        opcode = xs_get16(env + (step == 2 ? 8 : 16));
+    else if (step == 4)
+        opcode = xs_get16(env + 18);
+    fsw &= ~(unsigned)(FSW_ES | FSW_B);
+    if (fsw & ~fcw & FSW_EXCEPTIONS)
+        fsw |= FSW_ES | FSW_B;
+    bytes_zero(image, XS_MXCSR);
+    xs_put16(image + XS_FCW, (fcw & 0x1f3f) | 0x40);
+    xs_put16(image + XS_FSW, fsw);
+    image[XS_FTW] = (uint8_t)abridged_tags(tags);
+    xs_put16(image + XS_FOP, opcode & 0x7ff);
+    xstate_set_in_use(cpu, XC_X87);
+}
+
+static int operand(struct x86_cpu *cpu, const struct insn *insn, unsigned size, bool write,
+                   uint64_t *linear)
+{
+    if (!insn->mem.present)
+        return x86_raise(cpu, X86_UD);
+    if (fpu_check(cpu, FPU_X87) < 0)
+        return -1;
+    return seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), size, write,
+                      linear);
+}
+
+enum op_result op_fnstenv(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = environment_size(insn);
+    uint8_t env[ENV32];
+    uint64_t linear;
+
+    if (operand(cpu, insn, size, true, &linear) < 0)
+        return OP_FAULT;
+    xstate_park(cpu);
+    store_environment(cpu, insn, env);
+    if (mmu_write(cpu, linear, env, size, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
+        return OP_FAULT;
+    /* All exceptions are masked afterwards, so none is pending any more. */
+    xs_put16(cpu->xsave + XS_FCW, xs_get16(cpu->xsave + XS_FCW) | FSW_EXCEPTIONS);
+    xs_put16(cpu->xsave + XS_FSW, xs_get16(cpu->xsave + XS_FSW) & ~(unsigned)(FSW_ES | FSW_B));
+    xstate_set_in_use(cpu, XC_X87);
+    return OP_NEXT;
+}
+
+enum op_result op_fldenv(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = environment_size(insn);
+    uint8_t env[ENV32];
+    uint64_t linear;
+
+    if (operand(cpu, insn, size, false, &linear) < 0 ||
+        mmu_read(cpu, linear, env, size, mmu_cpl_access(cpu)) < 0)
+        return OP_FAULT;
+    xstate_park(cpu);
+    load_environment(cpu, insn, env);
+    return OP_NEXT;
+}
+
+enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = environment_size(insn);
+    uint8_t area[ENV32 + REGISTERS];
+    uint64_t linear;
+
+    if (operand(cpu, insn, size + REGISTERS, true, &linear) < 0)
+        return OP_FAULT;
+    xstate_park(cpu);
+    store_environment(cpu, insn, area);
+    for (unsigned i = 0; i < 8; i++)
+        bytes_copy(area + size + 10 * i, cpu->xsave + XS_ST + 16 * i, 10);
+    if (mmu_write(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
+        return OP_FAULT;
+    xstate_init(cpu, XC_X87); /* as FNINIT */
+    return OP_NEXT;
+}
+
+enum op_result op_frstor(struct x86_cpu *cpu, const struct insn *insn)
+{
+    unsigned size = environment_size(insn);
+    uint8_t area[ENV32 + REGISTERS];
+    uint64_t linear;
+
+    if (operand(cpu, insn, size + REGISTERS, false, &linear) < 0 ||
+        mmu_read(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu)) < 0)
+        return OP_FAULT;
+    xstate_park(cpu);
+    load_environment(cpu, insn, area);
+    for (unsigned i = 0; i < 8; i++) {
+        uint8_t *st = cpu->xsave + XS_ST + 16 * i;
+
+        bytes_zero(st, 16);
+        bytes_copy(st, area + size + 10 * i, 10);
+    }
+    return OP_NEXT;
+}

@@ -1,0 +1,86 @@
+#include "engine/bt/ops/xstate.h"
+
+uint64_t xstate_in_use(const struct x86_cpu *cpu)
+{
+    return xs_get64(cpu->xsave + XS_HEADER) & XC_ALL;
+}
+
+void xstate_set_in_use(struct x86_cpu *cpu, uint64_t components)
+{
+    xs_put64(cpu->xsave + XS_HEADER, xstate_in_use(cpu) | components);
+}
+
+static void write_initial(struct x86_cpu *cpu, uint64_t component)
+{
+    uint8_t *image = cpu->xsave;
+
+    switch (component) {
+    case XC_X87:
+        bytes_zero(image, XS_MXCSR);
+        bytes_zero(image + XS_ST, XS_XMM - XS_ST);
+        xs_put16(image + XS_FCW, FCW_INIT);
+        break;
+    case XC_SSE:
+        bytes_zero(image + XS_XMM, 16 * 16);
+        break;
+    default:
+        bytes_zero(image + XS_YMM_HIGH, 16 * 16);
+        break;
+    }
+}
+
+void xstate_init(struct x86_cpu *cpu, uint64_t component)
+{
+    write_initial(cpu, component);
+    xs_put64(cpu->xsave + XS_HEADER, xstate_in_use(cpu) & ~component);
+}
+
+void xstate_park(struct x86_cpu *cpu)
+{
+    uint64_t in_use;
+
+    bt_park_vectors(cpu);
+    in_use = xstate_in_use(cpu);
+    for (uint64_t component = XC_X87; component <= XC_AVX; component <<= 1) {
+        if (!(in_use & component))
+            write_initial(cpu, component);
+    }
+}
+
+uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu)
+{
+    uint32_t mask = xs_get32(cpu->xsave + XS_MXCSR_MASK);
+
+    return mask ? mask : 0xffbf; /* SDM vol. 1, 11.6.6 */
+}
+
+int fpu_check(struct x86_cpu *cpu, enum insn_fpu state)
+{
+    const uint64_t avx = XC_SSE | XC_AVX;
+    bool em = cpu->cr0 & X86_CR0_EM, ts = cpu->cr0 & X86_CR0_TS;
+
+    switch (state) {
+    case FPU_NONE:
+        return 0;
+    case FPU_X87:
+    case FPU_FXSAVE:
+        return em || ts ? x86_raise(cpu, X86_NM) : 0;
+    case FPU_WAIT:
+        return ts && (cpu->cr0 & X86_CR0_MP) ? x86_raise(cpu, X86_NM) : 0;
+    case FPU_MMX:
+        if (em)
+            return x86_raise(cpu, X86_UD);
+        break;
+    case FPU_SSE:
+        if (em || !(cpu->cr4 & X86_CR4_OSFXSR))
+            return x86_raise(cpu, X86_UD);
+        break;
+    case FPU_AVX:
+        if (!(cpu->cr4 & X86_CR4_OSXSAVE) || (cpu->xcr0 & avx) != avx)
+            return x86_raise(cpu, X86_UD);
+        if (x86_real_mode(cpu) || x86_vm86(cpu))
+            return x86_raise(cpu, X86_UD);
+        break;
+    }
+    return ts ? x86_raise(cpu, X86_NM) : 0;
+}
