@@ -4,7 +4,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bytes.h"
+
+/* Lookup runs while guest vector state is in host registers: the scalar variant. */
 #define XXH_INLINE_ALL
+#define XXH_VECTOR 0
 #include <xxhash.h>
 
 enum { RANGE_END = UINT32_MAX };
@@ -74,7 +78,7 @@ static uint32_t hash_slot(const struct block_cache *cache, const struct block_ke
 uint32_t block_cache_find(const struct block_cache *cache, const struct block_key *key)
 {
     uint32_t index = cache->hash[hash_slot(cache, key)];
-    while (index != BLOCK_NONE && memcmp(&cache->blocks[index].key, key, sizeof(*key)) != 0)
+    while (index != BLOCK_NONE && !bytes_equal(&cache->blocks[index].key, key, sizeof(*key)))
         index = cache->blocks[index].hash_next;
     return index;
 }
@@ -99,7 +103,7 @@ uint32_t block_cache_add(struct block_cache *cache, const struct code_block *blo
     assert(cache->block_count < cache->block_capacity);
     uint32_t index = cache->block_count++;
     struct code_block *b = &cache->blocks[index];
-    *b = *block;
+    bytes_copy(b, block, sizeof(*b));
     b->valid = true;
     b->incoming = EXIT_NONE;
     b->first_exit = cache->exit_count;
@@ -140,7 +144,7 @@ static void exit_set(struct block_cache *cache, const struct code_exit *e, uint3
         return;
     }
     int32_t displacement = (int32_t)(offset - (e->site + 4));
-    memcpy(memory->write + e->site, &displacement, sizeof(displacement));
+    bytes_copy(memory->write + e->site, &displacement, sizeof(displacement));
 }
 
 void block_cache_add_exit(struct block_cache *cache, const struct code_exit *code_exit)

@@ -74,8 +74,8 @@ void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write)
         }
         return;
     }
-    if (x->mode->flat & (1u << seg))
-        return;
+    if ((x->mode->flat & (1u << seg)) && !(write && seg == X86_CS))
+        return; /* a code segment is flat for reads only */
     size_t end =
         write ? offsetof(struct x86_segment, write_end) : offsetof(struct x86_segment, read_end);
     flags_clobber(x);

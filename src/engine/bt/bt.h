@@ -1,0 +1,156 @@
+/*
+ * The translating engine's vCPU, shared by the files of engine/bt/.
+ *
+ * The gs base points at struct vcpu while vcpu_run is active. Translated code runs on its own small
+ * stack (return pairs, see translator/xlate.h); stubs switch to the C stack for everything written
+ * in C. Vector state stays in host registers ("loaded") until C code that may clobber it parks it.
+ */
+#ifndef VD_ENGINE_BT_BT_H
+#define VD_ENGINE_BT_BT_H
+
+#include "codecache/block_cache.h"
+#include "engine/bt/ops.h"
+#include "engine/engine.h"
+#include "translator/xlate.h"
+
+enum bt_exit { /* why translated code was left; also what bt_callout returns (0: go on) */
+               BT_CONTINUE,
+               BT_EXIT_LINK,        /* an unlinked exit: exit_arg is its index */
+               BT_EXIT_LOOKUP,      /* jump cache miss: cpu.rip is the target */
+               BT_EXIT_EVENT,       /* exit_request was seen */
+               BT_EXIT_DONE,        /* a single instruction is complete */
+               BT_EXIT_CALLOUT,     /* a callout needs the dispatcher; rip is up to date */
+               BT_EXIT_HALT,        /* HLT */
+               BT_EXIT_GUEST_FAULT, /* cpu.fault is set, rip is the instruction */
+               BT_EXIT_SLOW,        /* C executes the instruction at rip */
+               BT_EXIT_HOST_FAULT,  /* a host signal in translated code; host_fault tells */
+};
+
+enum { JUMP_BITS = 10, JUMP_SIZE = 1 << JUMP_BITS, JUMP_MASK = JUMP_SIZE - 1 };
+
+struct jump_entry { /* indirect branch targets; index = ip & JUMP_MASK */
+    uint64_t ip;    /* an impossible ip for its index: empty */
+    uint64_t host;
+};
+
+enum { BOUNCE_SIZE = 192, INSN_CACHE_SIZE = 256 };
+
+struct host_fault {
+    int signal, code;
+    uint64_t trap, error, host_pc, address;
+};
+
+struct bt_stats {
+    uint64_t enters, exits[16], callouts[OP_COUNT], faults[32], interrupts;
+    uint64_t slow_steps, bounces, jump_misses, tlb_misses, code_writes, translations;
+    uint64_t prescan_insns, single_steps, address_changes;
+};
+
+struct slow_insn { /* decoded instruction of the slow path, checked against the code bytes */
+    uint64_t tag;
+    struct insn insn;
+};
+
+struct vcpu {
+    struct x86_cpu cpu; /* first: translated code addresses it from the gs base */
+
+    /* --- translated code and stubs --- */
+    struct vcpu *self;
+    uint64_t spill[2];
+    uint64_t host_rsp, c_rsp, enter_target;
+    uint64_t exit_arg, exit_pc;
+    uint64_t stack_top; /* of the return-pair stack; the sentinel pair is here */
+    uint64_t return_hits, return_misses;
+    uint32_t exit_reason;
+    uint16_t flags_park;
+    uint8_t direction; /* guest DF */
+    uint8_t bounce[BOUNCE_SIZE] __attribute__((aligned(64)));
+    struct jump_entry jump[2][JUMP_SIZE];
+    struct mmu mmu;
+
+    /* --- C only --- */
+    bool vectors_loaded;     /* guest vector state is in host registers */
+    volatile uint8_t kicked; /* vcpu_kick was called */
+    bool address_changed;    /* cells, jump caches and return pairs may be stale */
+    bool code_changed;       /* blocks were invalidated */
+    bool tf_step;            /* the current instruction is single-stepped */
+    struct xlate_mode mode;
+    uint64_t mode_key, base_key;
+    uint64_t jump_key[2];
+    uint64_t jump_base[2];
+    struct xlate_env env;
+    struct block_cache cache;
+    struct prescan_region region;
+    struct xlate_result result;
+    struct xlate_site *sites;
+    uint32_t site_count, site_capacity;
+    struct xlate_map *maps;
+    uint32_t map_count, map_capacity;
+    uint64_t stub_enter, stub_fault;
+    uint8_t *stack; /* mapping: guard page, then the return-pair stack */
+    struct host_fault host_fault;
+    struct slow_insn slow[INSN_CACHE_SIZE];
+    struct engine_config config;
+    struct bt_stats stats;
+    char host_error[256]; /* text of a host failure found in translated code */
+};
+
+/* --- stubs.c --- */
+enum { BT_STACK_SIZE = 256 * 1024, BT_GUARD_SIZE = 4096 };
+/* Emits entry and exit stubs into the fixed part of the code cache and fills vcpu->env. -1: no
+ * room. */
+int bt_stubs_init(struct vcpu *vcpu, struct vd_error *err);
+/* Makes the return-pair stack empty. */
+void bt_stack_reset(struct vcpu *vcpu);
+
+/* Called by the stubs on the C stack. */
+uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint64_t host_pc);
+uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site);
+
+/* --- park.c --- */
+void bt_load_vectors(struct vcpu *vcpu);
+
+/* --- blocks.c --- */
+/*
+ * Finds or makes the block at cpu.rip in the current mode. BLOCK_NONE: cpu.fault is set. single: a
+ * block of one instruction that always leaves.
+ */
+uint32_t bt_block(struct vcpu *vcpu, bool single);
+/* A block that executes one instruction on the bounce buffer at the given offset. */
+uint32_t bt_bounce_block(struct vcpu *vcpu, unsigned bounce_offset);
+/* Recomputes mode and keys after X86_DIRTY_MODE. */
+void bt_update_mode(struct vcpu *vcpu);
+/* Guest state at a host address inside the code cache: sets rip, and aflags if they were parked. */
+bool bt_locate(struct vcpu *vcpu, uint64_t host_pc);
+/* Drops everything that depends on linear-to-physical translation. */
+void bt_forget_addresses(struct vcpu *vcpu);
+void bt_jump_clear(struct vcpu *vcpu, unsigned user);
+void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block);
+/* A traced page is about to be written: invalidates what was made from these bytes. */
+void bt_code_written(void *ctx, uint64_t page, unsigned offset, unsigned size);
+/* Reads up to size code bytes at rip for one instruction; 0 and cpu.fault when the first is
+ * unreadable. */
+unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size);
+
+/* --- slow.c --- */
+/* Executes the instruction at cpu.rip through C or the bounce buffer. */
+enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed);
+
+/* --- signals.c --- */
+int bt_signals_install(struct vd_error *err);
+/* Turns vcpu->host_fault into cpu.fault. -1: not the guest's doing (host_error tells). */
+int bt_host_fault(struct vcpu *vcpu);
+
+/* --- dispatch.c --- */
+/* Enters translated code at a host address. */
+enum bt_exit bt_enter(struct vcpu *vcpu, const uint8_t *host);
+
+/* The body of vcpu_run: sets up the gs base and dispatches. */
+enum vcpu_exit bt_run(struct vcpu *vcpu, struct vd_error *err);
+
+/* --- stats.c --- */
+void bt_print_stats(struct vcpu *vcpu, FILE *out, int json);
+void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
+                    const struct xlate_result *result);
+
+#endif

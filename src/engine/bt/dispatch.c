@@ -1,0 +1,352 @@
+/*
+ * The dispatcher: enters translated code and does what it asks for when it comes back. Also the C
+ * functions that stubs call. Everything here may run with guest vector state in host registers.
+ */
+#include "engine/bt/bt.h"
+
+#include <immintrin.h>
+#include <stdio.h>
+
+enum { NO_EXIT = UINT32_MAX };
+
+static uint64_t ip_mask(const struct vcpu *vcpu)
+{
+    return vcpu->mode.bits == 64 ? UINT64_MAX : vcpu->mode.bits == 32 ? UINT32_MAX : UINT16_MAX;
+}
+
+uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint64_t host_pc)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    unsigned size = descriptor & ACCESS_SIZE_MASK;
+    unsigned access = mmu_cpl_access(cpu) | (descriptor & ACCESS_WRITE ? (unsigned)MMU_WRITE : 0);
+    vcpu->stats.tlb_misses++;
+    vcpu->exit_pc = host_pc;
+    vcpu->exit_reason = BT_EXIT_SLOW;
+    if (vcpu->mode.bits == 64 && !(mmu_canonical(linear) && mmu_canonical(linear + size - 1)))
+        return 0;
+    uint8_t *host;
+    switch (mmu_fill(cpu, linear, size, access, &host)) {
+    case MMU_DIRECT:
+        vcpu->exit_pc = 0;
+        return (uint64_t)(uintptr_t)host;
+    case MMU_INDIRECT:
+        return 0;
+    case MMU_FAULT:
+        break;
+    }
+    vcpu->exit_reason = BT_EXIT_GUEST_FAULT;
+    return 0;
+}
+
+static void trace_op(struct vcpu *vcpu, const struct insn *insn)
+{
+    bt_park_vectors(&vcpu->cpu);
+    fprintf(stderr, "callout %04x:%016llx %s\n", vcpu->cpu.seg[X86_CS].selector,
+            (unsigned long long)vcpu->cpu.rip, op_name((enum insn_op)insn->op));
+}
+
+uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    const struct insn *insn = &site->insn;
+    cpu->rip = site->ip;
+    vcpu->stats.callouts[insn->op]++;
+    if (vcpu->config.trace & TRACE_CALLOUTS)
+        trace_op(vcpu, insn);
+    enum op_result result = op_function((enum insn_op)insn->op)(cpu, insn);
+    vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
+    switch (result) {
+    case OP_NEXT:
+        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed) {
+            bt_load_vectors(vcpu);
+            return BT_CONTINUE;
+        }
+        cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
+        return BT_EXIT_CALLOUT;
+    case OP_JUMP:
+    case OP_REPEAT:
+        return BT_EXIT_CALLOUT;
+    case OP_HALT:
+        cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
+        return BT_EXIT_HALT;
+    case OP_FAULT:
+        break;
+    }
+    return BT_EXIT_GUEST_FAULT;
+}
+
+enum bt_exit bt_enter(struct vcpu *vcpu, const uint8_t *host)
+{
+    vcpu->enter_target = (uint64_t)(uintptr_t)host;
+    vcpu->direction = (vcpu->cpu.aflags & X86_DF_FLAG) != 0;
+    vcpu->stats.enters++;
+    bt_load_vectors(vcpu);
+    uint32_t (*enter)(void) = (uint32_t(*)(void))(uintptr_t)vcpu->stub_enter;
+    enum bt_exit reason = (enum bt_exit)enter();
+    vcpu->stats.exits[reason]++;
+    if (vcpu->exit_pc) { /* an access or bounce stub: find the guest instruction */
+        bt_locate(vcpu, vcpu->exit_pc - 1);
+        vcpu->exit_pc = 0;
+    }
+    return reason;
+}
+
+/* Delivers cpu.fault; false: shutdown. */
+static bool deliver_fault(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    vcpu->stats.faults[cpu->fault.vector & 31]++;
+    if (vcpu->config.trace & TRACE_INT) {
+        bt_park_vectors(cpu);
+        fprintf(stderr, "fault %u error %#x at %04x:%016llx cr2 %#llx\n", cpu->fault.vector,
+                cpu->fault.error, cpu->seg[X86_CS].selector, (unsigned long long)cpu->rip,
+                (unsigned long long)cpu->fault.cr2);
+    }
+    cpu->shadow = 0;
+    return fault_deliver(cpu) == 0 || !cpu->shutdown;
+}
+
+static void deliver_event(struct vcpu *vcpu, enum event_kind kind, uint8_t vector)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    vcpu->stats.interrupts++;
+    cpu->halted = 0;
+    if (vcpu->config.trace & TRACE_INT) {
+        bt_park_vectors(cpu);
+        fprintf(stderr, "interrupt %#x at %04x:%016llx\n", vector, cpu->seg[X86_CS].selector,
+                (unsigned long long)cpu->rip);
+    }
+    if (event_deliver(cpu, kind, vector, false, 0, cpu->rip) < 0)
+        deliver_fault(vcpu);
+}
+
+/* Interrupts, NMI, kicks. False: vcpu_run returns. */
+static bool handle_events(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    cpu->exit_async = 0;
+    cpu->exit_window = 0;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (vcpu->kicked) {
+        vcpu->kicked = 0;
+        cpu->exit_async = 1; /* look again at the next run */
+        return false;
+    }
+    if (cpu->nmi_pending && !cpu->nmi_blocked && !cpu->shadow) {
+        cpu->nmi_pending = 0;
+        deliver_event(vcpu, EVENT_NMI, X86_NMI);
+    }
+    const struct x86_platform *platform = &cpu->platform;
+    bt_park_vectors(cpu);
+    bool pending = platform->intr_pending(platform->ctx);
+    if (pending && cpu->iflag && !cpu->shadow) {
+        int vector = platform->intr_ack(platform->ctx);
+        if (vector >= 0)
+            deliver_event(vcpu, EVENT_EXTERNAL, (uint8_t)vector);
+        pending = platform->intr_pending(platform->ctx);
+    }
+    cpu->intr_wanted = pending;
+    return true;
+}
+
+/* Bits of DR6 for enabled instruction breakpoints at the current instruction, 0: none. */
+static uint64_t breakpoint_hit(const struct x86_cpu *cpu)
+{
+    uint64_t dr7 = cpu->dr[7], hit = 0;
+    if (cpu->sflags & X86_RF)
+        return 0;
+    uint64_t linear = x86_code64(cpu) ? cpu->rip : (uint32_t)(cpu->seg[X86_CS].base + cpu->rip);
+    for (unsigned i = 0; i < 4; i++) {
+        bool enabled = dr7 >> (2 * i) & 3, execute = !(dr7 >> (16 + 4 * i) & 3);
+        if (enabled && execute && cpu->dr[i] == linear)
+            hit |= 1ull << i;
+    }
+    return hit;
+}
+
+static bool breakpoints_armed(const struct x86_cpu *cpu)
+{
+    if (!(cpu->dr[7] & 0xff))
+        return false;
+    for (unsigned i = 0; i < 4; i++) {
+        if ((cpu->dr[7] >> (2 * i) & 3) && !(cpu->dr[7] >> (16 + 4 * i) & 3))
+            return true;
+    }
+    return false;
+}
+
+static int raise_debug(struct x86_cpu *cpu, uint64_t dr6, bool trap)
+{
+    x86_raise(cpu, X86_DB);
+    cpu->fault.dr6 = dr6;
+    cpu->fault.trap = trap;
+    return -1;
+}
+
+/* A host signal or slow step produced an outcome; false: shutdown or host error. */
+static bool finish_slow(struct vcpu *vcpu, bool *completed)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    const struct insn *insn = NULL;
+    vcpu->stats.slow_steps++;
+    enum op_result result = bt_slow_step(vcpu, &insn);
+    switch (result) {
+    case OP_NEXT:
+        cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
+        *completed = true;
+        return true;
+    case OP_JUMP:
+    case OP_HALT:
+        *completed = true;
+        return true;
+    case OP_REPEAT:
+        return true;
+    case OP_FAULT:
+        break;
+    }
+    return deliver_fault(vcpu);
+}
+
+/* What happened in translated code. completed: at least one instruction retired last. */
+static bool handle_exit(struct vcpu *vcpu, enum bt_exit reason, uint32_t *link, bool *completed)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    *completed = false;
+    switch (reason) {
+    case BT_EXIT_LINK:
+        *link = (uint32_t)vcpu->exit_arg;
+        cpu->rip = vcpu->cache.exits[*link].target;
+        return true;
+    case BT_EXIT_LOOKUP:
+        vcpu->stats.jump_misses++;
+        return true;
+    case BT_EXIT_EVENT:
+    case BT_CONTINUE:
+        return true;
+    case BT_EXIT_DONE:
+    case BT_EXIT_CALLOUT:
+    case BT_EXIT_HALT:
+        *completed = true;
+        return true;
+    case BT_EXIT_GUEST_FAULT:
+        return deliver_fault(vcpu);
+    case BT_EXIT_SLOW:
+        return finish_slow(vcpu, completed);
+    case BT_EXIT_HOST_FAULT:
+        if (bt_host_fault(vcpu) < 0)
+            return false;
+        return deliver_fault(vcpu);
+    }
+    return true;
+}
+
+/* One instruction with single-step, breakpoints or an interrupt shadow in force. */
+static bool run_single(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    bool tf = cpu->sflags & X86_TF;
+    uint64_t hit = breakpoint_hit(cpu);
+    vcpu->stats.single_steps++;
+    if (hit) {
+        raise_debug(cpu, hit, false);
+        return deliver_fault(vcpu);
+    }
+    cpu->shadow = 0;
+    uint32_t block = bt_block(vcpu, true);
+    if (block == BLOCK_NONE)
+        return deliver_fault(vcpu);
+    uint32_t link = NO_EXIT;
+    bool completed;
+    uint64_t interrupts = vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
+                          vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
+    if (!handle_exit(vcpu, bt_enter(vcpu, block_body(&vcpu->cache, block)), &link, &completed))
+        return false;
+    if (!completed)
+        return true;
+    cpu->sflags &= ~(uint32_t)X86_RF;
+    bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
+                                      vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
+    if (tf && !software &&
+        !cpu->shadow) { /* the trap follows the instruction (SDM vol. 3, 17.3.1.4) */
+        if (cpu->dirty) {
+            cpu->dirty = 0;
+            bt_update_mode(vcpu);
+        }
+        raise_debug(cpu, 1 << 14, true);
+        return deliver_fault(vcpu);
+    }
+    return true;
+}
+
+static enum vcpu_exit stop_reason(struct vcpu *vcpu, struct vd_error *err)
+{
+    bt_park_vectors(&vcpu->cpu);
+    if (vcpu->cpu.shutdown)
+        return VCPU_EXIT_SHUTDOWN;
+    error_set(err, "%s", vcpu->host_error);
+    return VCPU_EXIT_ERROR;
+}
+
+static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    uint32_t link = NO_EXIT;
+    uint64_t resets = 0;
+    bool indirect = false;
+    for (;;) {
+        vcpu->code_changed = false;
+        if (vcpu->address_changed)
+            bt_forget_addresses(vcpu);
+        if (cpu->exit_request || cpu->halted || (cpu->intr_wanted && cpu->iflag)) {
+            if (!handle_events(vcpu))
+                return VCPU_EXIT_KICK;
+            if (cpu->shutdown)
+                return stop_reason(vcpu, err);
+            if (cpu->halted)
+                return VCPU_EXIT_HALT;
+            link = NO_EXIT;
+            indirect = false;
+        }
+        if (cpu->dirty) {
+            cpu->dirty = 0;
+            bt_update_mode(vcpu);
+            link = NO_EXIT;
+            indirect = false;
+        }
+        if (cpu->shadow || (cpu->sflags & X86_TF) || breakpoints_armed(cpu)) {
+            link = NO_EXIT;
+            indirect = false;
+            if (!run_single(vcpu))
+                return stop_reason(vcpu, err);
+            continue;
+        }
+        uint32_t block = bt_block(vcpu, false);
+        if (block == BLOCK_NONE) {
+            link = NO_EXIT;
+            if (!deliver_fault(vcpu))
+                return stop_reason(vcpu, err);
+            continue;
+        }
+        if (link != NO_EXIT && resets == vcpu->cache.stats.resets && !vcpu->address_changed)
+            block_cache_link(&vcpu->cache, link, block);
+        else if (indirect)
+            bt_jump_add(vcpu, cpu->rip, block);
+        link = NO_EXIT;
+        resets = vcpu->cache.stats.resets;
+        enum bt_exit reason = bt_enter(vcpu, block_body(&vcpu->cache, block));
+        indirect = reason == BT_EXIT_LOOKUP;
+        bool completed;
+        if (!handle_exit(vcpu, reason, &link, &completed))
+            return stop_reason(vcpu, err);
+    }
+}
+
+enum vcpu_exit bt_run(struct vcpu *vcpu, struct vd_error *err)
+{
+    uint64_t saved = _readgsbase_u64();
+    _writegsbase_u64((uint64_t)(uintptr_t)vcpu);
+    enum vcpu_exit exit = dispatch(vcpu, err);
+    bt_park_vectors(&vcpu->cpu);
+    _writegsbase_u64(saved);
+    return exit;
+}

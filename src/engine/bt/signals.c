@@ -1,0 +1,118 @@
+/*
+ * Host signals raised by translated code become guest exceptions. The handler only notes what
+ * happened and makes the thread continue in the fault stub; everything else is done by the
+ * dispatcher.
+ */
+#include "engine/bt/bt.h"
+
+#include <errno.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <ucontext.h>
+
+/* SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP: what was installed before us, for signals that are not
+ * ours. */
+static const int handled_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+
+static void give_up(int signal_number)
+{
+    /* Not in translated code: our own bug. Die with the default action and a usable core. */
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+/* The return-pair stack ran into its guard page: start over with an empty one. */
+static bool stack_overflow(struct vcpu *vcpu, const siginfo_t *info, greg_t *regs)
+{
+    uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+    if (address - (uint64_t)(uintptr_t)vcpu->stack >= BT_GUARD_SIZE)
+        return false;
+    uint64_t rsp = (uint64_t)regs[REG_RSP], top = vcpu->stack_top;
+    if (rsp % 16 != 0) { /* in the middle of a pair: keep its first half */
+        top -= 8;
+        *(uint64_t *)(uintptr_t)top = *(const uint64_t *)(uintptr_t)rsp;
+    }
+    regs[REG_RSP] = (greg_t)top;
+    return true;
+}
+
+static void on_signal(int signal_number, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    greg_t *regs = uc->uc_mcontext.gregs;
+    struct vcpu *vcpu = (struct vcpu *)(uintptr_t)_readgsbase_u64();
+    const void *pc = (const void *)(uintptr_t)regs[REG_RIP];
+    if (!vcpu || !code_memory_contains(&vcpu->cache.memory, pc)) {
+        give_up(signal_number);
+        return;
+    }
+    if (signal_number == SIGSEGV && stack_overflow(vcpu, info, regs))
+        return;
+    vcpu->host_fault = (struct host_fault){
+        .signal = signal_number,
+        .code = info->si_code,
+        .trap = (uint64_t)regs[REG_TRAPNO],
+        .error = (uint64_t)regs[REG_ERR],
+        .host_pc = (uint64_t)regs[REG_RIP],
+        .address = (uint64_t)(uintptr_t)info->si_addr,
+    };
+    regs[REG_RIP] = (greg_t)vcpu->stub_fault;
+}
+
+int bt_signals_install(struct vd_error *err)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof(handled_signals) / sizeof(handled_signals[0]); i++) {
+        if (sigaction(handled_signals[i], &action, NULL) < 0)
+            return error_set(err, "cannot install signal handlers: %s", strerror(errno));
+    }
+    return 0;
+}
+
+int bt_host_fault(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    const struct host_fault *fault = &vcpu->host_fault;
+    bt_park_vectors(cpu);
+    if (!bt_locate(vcpu, fault->host_pc)) {
+        snprintf(vcpu->host_error, sizeof(vcpu->host_error),
+                 "internal error: signal %d in a stub at %#llx, address %#llx", fault->signal,
+                 (unsigned long long)fault->host_pc, (unsigned long long)fault->address);
+        return -1;
+    }
+    switch (fault->trap) {
+    case X86_DE:
+        x86_raise(cpu, X86_DE);
+        return 0;
+    case X86_UD:
+        x86_raise(cpu, X86_UD);
+        return 0;
+    case X86_GP: /* a misaligned vector operand, or a bad MXCSR */
+        x86_raise_error(cpu, X86_GP, 0);
+        return 0;
+    case X86_MF:
+        x86_raise(cpu, X86_MF);
+        return 0;
+    case X86_AC:
+        x86_raise_error(cpu, X86_AC, 0);
+        return 0;
+    case X86_XM:
+        x86_raise(cpu, cpu->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
+        return 0;
+    default:
+        snprintf(vcpu->host_error, sizeof(vcpu->host_error),
+                 "internal error: signal %d (trap %llu, error %#llx, address %#llx) at host %#llx, "
+                 "guest %04x:%#llx",
+                 fault->signal, (unsigned long long)fault->trap, (unsigned long long)fault->error,
+                 (unsigned long long)fault->address, (unsigned long long)fault->host_pc,
+                 cpu->seg[X86_CS].selector, (unsigned long long)cpu->rip);
+        return -1;
+    }
+}

@@ -1,0 +1,244 @@
+/*
+ * The slow path: one instruction whose operand cannot be reached directly (MMIO, traced page, page
+ * crossing, watchpoint, segment bounds). Copies run natively on a bounce buffer; the few that move
+ * data between two places have their C semantics here.
+ */
+#include "engine/bt/bt.h"
+
+#include "base/bytes.h"
+
+static enum op_result run_bounce(struct vcpu *vcpu, unsigned offset)
+{
+    uint64_t rip = vcpu->cpu.rip;
+    uint32_t block = bt_bounce_block(vcpu, offset);
+    if (block == BLOCK_NONE)
+        return OP_FAULT;
+    vcpu->stats.bounces++;
+    switch (bt_enter(vcpu, block_body(&vcpu->cache, block))) {
+    case BT_EXIT_DONE:
+        vcpu->cpu.rip = rip; /* the caller adds the length */
+        return OP_NEXT;
+    case BT_EXIT_HOST_FAULT:
+        return bt_host_fault(vcpu) < 0 ? OP_HALT : OP_FAULT;
+    default:
+        return OP_FAULT;
+    }
+}
+
+static bool is_bit_string(const struct insn *insn)
+{
+    return insn->encoding == ENC_LEGACY && insn->map == 1 &&
+           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
+            insn->opcode == 0xbb);
+}
+
+static uint64_t operand_offset(const struct x86_cpu *cpu, const struct insn *insn)
+{
+    uint64_t offset = op_offset(cpu, insn);
+    if (!is_bit_string(insn))
+        return offset;
+    uint64_t value = op_get_gpr(cpu, insn, insn->reg, insn->opsize);
+    int64_t bit = insn->opsize == 8   ? (int64_t)value
+                  : insn->opsize == 4 ? (int32_t)value
+                                      : (int16_t)value;
+    unsigned log_size = insn->opsize == 8 ? 3 : insn->opsize == 4 ? 2 : 1;
+    offset += (uint64_t)((bit >> (log_size + 3)) * (1 << log_size));
+    return insn->addrsize == 8 ? offset : insn->addrsize == 4 ? (uint32_t)offset : (uint16_t)offset;
+}
+
+static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    unsigned size = insn->mem.size, user = mmu_cpl_access(cpu);
+    bool write = insn->mem.access & MEM_WRITE;
+    uint64_t linear;
+    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, operand_offset(cpu, insn), size, write,
+                   &linear) < 0)
+        return OP_FAULT;
+    if (write && mmu_probe(cpu, linear, size, user | MMU_WRITE) < 0)
+        return OP_FAULT;
+    /* Vector instructions may demand alignment: the buffer has the operand's. */
+    unsigned offset = size >= 16 ? (unsigned)linear & 63 : 0;
+    if ((insn->mem.access & MEM_READ) &&
+        mmu_read(cpu, linear, vcpu->bounce + offset, size, user) < 0)
+        return OP_FAULT;
+    enum op_result result = run_bounce(vcpu, offset);
+    if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + offset, size, user) < 0)
+        return OP_FAULT;
+    return result;
+}
+
+static unsigned register_operand(const struct insn *insn)
+{
+    return insn->gpr_fields & FIELD_OPC ? (insn->opcode & 7u) | (insn->rex & 1 ? 8u : 0) : insn->rm;
+}
+
+static enum op_result slow_push(struct x86_cpu *cpu, const struct insn *insn)
+{
+    uint64_t value = (uint64_t)insn->imm;
+    if (insn->mem.present || (insn->gpr_fields & FIELD_RM)) {
+        if (op_read_rm(cpu, insn, insn->opsize, &value) < 0)
+            return OP_FAULT;
+    } else if (insn->gpr_fields & FIELD_OPC) {
+        value = op_get_gpr(cpu, insn, register_operand(insn), insn->opsize);
+    }
+    struct op_stack stack;
+    op_stack_begin(&stack, cpu);
+    if (op_push(&stack, insn->opsize, value) < 0)
+        return OP_FAULT;
+    op_stack_commit(&stack);
+    return OP_NEXT;
+}
+
+static enum op_result slow_pop(struct x86_cpu *cpu, const struct insn *insn)
+{
+    struct op_stack stack;
+    uint64_t value;
+    op_stack_begin(&stack, cpu);
+    if (op_pop(&stack, insn->opsize, &value) < 0)
+        return OP_FAULT;
+    if (!insn->mem.present) {
+        op_stack_commit(&stack);
+        op_set_gpr(cpu, insn, register_operand(insn), insn->opsize, value);
+        return OP_NEXT;
+    }
+    /* The address of POP m is computed with the incremented stack pointer. */
+    uint64_t old = cpu->gpr[X86_RSP];
+    op_stack_commit(&stack);
+    if (op_write_rm(cpu, insn, insn->opsize, value) < 0) {
+        cpu->gpr[X86_RSP] = old;
+        return OP_FAULT;
+    }
+    return OP_NEXT;
+}
+
+static enum op_result slow_leave(struct x86_cpu *cpu, const struct insn *insn)
+{
+    struct op_stack stack;
+    uint64_t value;
+    op_stack_begin(&stack, cpu);
+    stack.sp = cpu->gpr[X86_RBP];
+    if (op_pop(&stack, insn->opsize, &value) < 0)
+        return OP_FAULT;
+    op_stack_commit(&stack);
+    op_set_gpr(cpu, insn, X86_RBP, insn->opsize, value);
+    return OP_NEXT;
+}
+
+static uint64_t truncate_ip(uint64_t ip, unsigned size)
+{
+    return size == 8 ? ip : size == 4 ? (uint32_t)ip : (uint16_t)ip;
+}
+
+static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    bool call = insn->kind == KIND_CALL_REL || insn->kind == KIND_CALL_IND;
+    uint64_t target, next = cpu->rip + insn->len;
+    unsigned size = vcpu->mode.bits == 64 ? 8 : insn->opsize;
+    if (insn->kind == KIND_CALL_REL)
+        target = next + (uint64_t)insn->imm;
+    else if (op_read_rm(cpu, insn, size, &target) < 0)
+        return OP_FAULT;
+    if (call) {
+        struct op_stack stack;
+        op_stack_begin(&stack, cpu);
+        if (op_push(&stack, size, truncate_ip(next, size)) < 0)
+            return OP_FAULT;
+        op_stack_commit(&stack);
+    }
+    cpu->rip = truncate_ip(target, size);
+    return OP_JUMP;
+}
+
+static enum op_result slow_return(struct vcpu *vcpu, const struct insn *insn)
+{
+    struct op_stack stack;
+    uint64_t target;
+    op_stack_begin(&stack, &vcpu->cpu);
+    if (op_pop(&stack, insn->opsize, &target) < 0)
+        return OP_FAULT;
+    if (insn->imm_size)
+        stack.sp += (uint16_t)insn->imm;
+    op_stack_commit(&stack);
+    vcpu->cpu.rip = truncate_ip(target, insn->opsize);
+    return OP_JUMP;
+}
+
+static enum op_result slow_xlat(struct x86_cpu *cpu, const struct insn *insn)
+{
+    uint64_t offset = cpu->gpr[X86_RBX] + (uint8_t)cpu->gpr[X86_RAX];
+    uint8_t value;
+    if (seg_read(cpu, (enum x86_segreg)insn->mem.seg, truncate_ip(offset, insn->addrsize), &value,
+                 1) < 0)
+        return OP_FAULT;
+    cpu->gpr[X86_RAX] = (cpu->gpr[X86_RAX] & ~0xffull) | value;
+    return OP_NEXT;
+}
+
+/* The instruction at rip; decoded again only if its bytes changed. */
+static const struct insn *current_insn(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    uint8_t bytes[15];
+    unsigned count = bt_fetch(vcpu, bytes, sizeof(bytes));
+    if (!count)
+        return NULL;
+    struct slow_insn *slot = &vcpu->slow[(cpu->rip ^ cpu->rip >> 8) % INSN_CACHE_SIZE];
+    uint64_t tag = cpu->rip << 8 | vcpu->mode.bits | 1;
+    if (slot->tag == tag && slot->insn.len <= count &&
+        bytes_equal(slot->insn.bytes, bytes, slot->insn.len))
+        return &slot->insn;
+    bt_park_vectors(cpu);
+    slot->tag = 0;
+    switch (insn_decode(&slot->insn, bytes, count, vcpu->mode.bits)) {
+    case INSN_OK:
+    case INSN_INVALID:
+        slot->tag = tag;
+        return &slot->insn;
+    case INSN_NEED_MORE:
+    case INSN_TOO_LONG:
+        break;
+    }
+    x86_raise_error(cpu, X86_GP, 0);
+    return NULL;
+}
+
+enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    const struct insn *insn = current_insn(vcpu);
+    *executed = insn;
+    if (!insn)
+        return OP_FAULT;
+    switch ((enum insn_kind)insn->kind) {
+    case KIND_COPY:
+        return slow_copy(vcpu, insn);
+    case KIND_PUSH:
+        return slow_push(cpu, insn);
+    case KIND_POP:
+        return slow_pop(cpu, insn);
+    case KIND_LEAVE:
+        return slow_leave(cpu, insn);
+    case KIND_CALL_REL:
+    case KIND_CALL_IND:
+    case KIND_JMP_IND:
+        return slow_branch(vcpu, insn);
+    case KIND_RET:
+        return slow_return(vcpu, insn);
+    case KIND_XLAT:
+        return slow_xlat(cpu, insn);
+    case KIND_STRING:
+    case KIND_CALLOUT:
+    case KIND_CLI:
+    case KIND_STI:
+        return op_function((enum insn_op)insn->op)(cpu, insn);
+    case KIND_NOP:
+    case KIND_JMP_REL:
+    case KIND_JCC:
+    case KIND_LOOP:
+        break; /* have no operand that could bring them here: the code changed under us, run it anew
+                */
+    }
+    return OP_REPEAT;
+}

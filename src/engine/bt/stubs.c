@@ -1,0 +1,348 @@
+/*
+ * Entry and exit stubs, emitted once per vCPU at the start of its code cache.
+ *
+ * The C stack pointer saved at entry is 16-byte aligned, so stubs may call C functions right after
+ * loading it.
+ */
+#include "engine/bt/bt.h"
+#include "translator/emit.h"
+
+#include <sys/mman.h>
+
+#define VCPU(field) ((int32_t)offsetof(struct vcpu, field))
+
+static const uint8_t saved_gprs[] = {H_RAX, H_RCX, H_RDX, H_RBX, H_RBP, H_RSI,
+                                     H_RDI, H_R8,  H_R12, H_R13, H_R14, H_R15};
+static const uint8_t callee_saved[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
+
+static int32_t gpr(unsigned reg)
+{
+    return (int32_t)(offsetof(struct vcpu, cpu.gpr) + reg * sizeof(uint64_t));
+}
+
+static void save_gprs(struct emit *e)
+{
+    for (unsigned i = 0; i < sizeof(saved_gprs); i++)
+        emit_store_gs(e, W64, gpr(saved_gprs[i]), saved_gprs[i]);
+    emit_store_gs(e, W64, gpr(X86_RSP), H_R11);
+}
+
+static void load_gprs(struct emit *e)
+{
+    for (unsigned i = 0; i < sizeof(saved_gprs); i++)
+        emit_load_gs(e, W64, saved_gprs[i], gpr(saved_gprs[i]));
+    emit_load_gs(e, W64, H_R11, gpr(X86_RSP));
+}
+
+static void push(struct emit *e, unsigned reg)
+{
+    emit_rex(e, W32, H_NONE, H_NONE, reg);
+    emit8(e, 0x50 | (reg & 7));
+}
+
+static void pop(struct emit *e, unsigned reg)
+{
+    emit_rex(e, W32, H_NONE, H_NONE, reg);
+    emit8(e, 0x58 | (reg & 7));
+}
+
+/* aflags = host flags; DF cleared for C. Destroys RAX (saved before). */
+static void save_flags(struct emit *e)
+{
+    emit8(e, 0x9c); /* pushfq */
+    pop(e, H_RAX);
+    emit_alu_imm32(e, W32, 4, H_RAX, X86_NATIVE_FLAGS);
+    emit_store_gs(e, W32, VCPU(cpu.aflags), H_RAX);
+    emit8(e, 0xfc); /* cld */
+}
+
+/* if (direction) std. Clobbers flags. */
+static void load_direction(struct emit *e)
+{
+    emit_reg_gs(e, 0, W32, 0x80, 7, VCPU(direction)); /* cmp byte, 0 */
+    emit8(e, 0);
+    emit8(e, 0x74);
+    emit8(e, 1);
+    emit8(e, 0xfd); /* std */
+}
+
+/* Host flags = aflags. Destroys RAX and RCX. */
+static void load_flags(struct emit *e)
+{
+    load_direction(e);
+    emit_load_gs(e, W32, H_RAX, VCPU(cpu.aflags));
+    emit_mov(e, W32, H_RCX, H_RAX);
+    emit_reg_reg(e, W32, 0xc1, 5, H_RCX); /* shr ecx, 11: OF to bit 0 */
+    emit8(e, 11);
+    emit_alu_imm32(e, W32, 4, H_RCX, 1);
+    emit8(e, 0x88); /* mov ah, al */
+    emit8(e, 0xc4);
+    emit_reg_reg(e, W32, 0x8a, H_RAX, H_RCX); /* mov al, cl */
+    emit8(e, 0x04);                           /* add al, 7fh */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+}
+
+static void to_c_stack(struct emit *e)
+{
+    emit_store_gs(e, W64, VCPU(host_rsp), H_RSP);
+    emit_load_gs(e, W64, H_RSP, VCPU(c_rsp));
+}
+
+static void call_c(struct emit *e, uint64_t function)
+{
+    emit_mov_imm(e, H_RAX, function);
+    emit8(e, 0xff);
+    emit8(e, 0xd0); /* call rax */
+}
+
+/* Back to the C caller of the entry stub with the reason in EAX; the C stack is current. */
+static void leave(struct emit *e)
+{
+    emit_lea(e, W64, H_RSP, H_RSP, H_NONE, 0, 8);
+    for (unsigned i = sizeof(callee_saved); i-- > 0;)
+        pop(e, callee_saved[i]);
+    emit8(e, 0xc3);
+}
+
+static uint64_t here(const struct emit *e)
+{
+    return e->exec + e->pos;
+}
+
+static uint64_t stub_enter(struct emit *e)
+{
+    uint64_t start = here(e);
+    for (unsigned i = 0; i < sizeof(callee_saved); i++)
+        push(e, callee_saved[i]);
+    emit_lea(e, W64, H_RSP, H_RSP, H_NONE, 0, -8);
+    emit_store_gs(e, W64, VCPU(c_rsp), H_RSP);
+    emit_load_gs(e, W64, H_RSP, VCPU(host_rsp));
+    load_flags(e);
+    load_gprs(e);
+    emit_reg_gs(e, 0, W32, 0xff, 4, VCPU(enter_target)); /* jmp gs:[] */
+    return start;
+}
+
+/* jmp here with r9d = reason: saves everything and leaves. */
+static uint64_t stub_exit(struct emit *e)
+{
+    uint64_t start = here(e);
+    save_gprs(e);
+    save_flags(e);
+    to_c_stack(e);
+    emit_mov(e, W32, H_RAX, H_R9);
+    leave(e);
+    return start;
+}
+
+static uint64_t stub_exit_reason(struct emit *e, enum bt_exit reason, uint64_t exit, int32_t save,
+                                 unsigned reg)
+{
+    uint64_t start = here(e);
+    if (reg != H_NONE)
+        emit_store_gs(e, W64, save, reg);
+    emit_mov_imm(e, H_R9, reason);
+    emit_jmp(e, exit);
+    return start;
+}
+
+/* call: r10 = linear, r9d = descriptor -> r10 = host address. Flags are dead or parked. */
+static uint64_t stub_access(struct emit *e)
+{
+    uint64_t start = here(e);
+    save_gprs(e);
+    emit8(e, 0xfc); /* cld */
+    emit_load_gs(e, W64, H_RDI, VCPU(self));
+    emit_mov(e, W64, H_RSI, H_R10);
+    emit_mov(e, W32, H_RDX, H_R9);
+    emit_reg_mem(e, W64, 0x8b, H_RCX, H_RSP, H_NONE, 0, 0);
+    to_c_stack(e);
+    call_c(e, (uint64_t)(uintptr_t)bt_access);
+    emit_reg_reg(e, W64, 0x85, H_RAX, H_RAX);
+    uint32_t failed = emit_jcc_later(e, CC_E);
+    emit_mov(e, W64, H_R10, H_RAX);
+    emit_load_gs(e, W64, H_RSP, VCPU(host_rsp));
+    load_direction(e);
+    load_gprs(e);
+    emit8(e, 0xc3);
+    emit_patch(e, failed, e->pos);
+    emit_reg_gs(e, 0, W64, 0x83, 0, VCPU(host_rsp)); /* drop the return address */
+    emit8(e, 8);
+    emit_load_gs(e, W32, H_RAX, VCPU(exit_reason));
+    leave(e);
+    return start;
+}
+
+/* call: leaves with exit_pc = return address. Flags are dead or parked. */
+static uint64_t stub_bounce(struct emit *e)
+{
+    uint64_t start = here(e);
+    pop(e, H_R9);
+    emit_store_gs(e, W64, VCPU(exit_pc), H_R9);
+    save_gprs(e);
+    emit8(e, 0xfc); /* cld */
+    to_c_stack(e);
+    emit_mov_imm(e, H_RAX, BT_EXIT_SLOW);
+    leave(e);
+    return start;
+}
+
+static uint64_t stub_callout(struct emit *e)
+{
+    uint64_t start = here(e);
+    save_gprs(e);
+    save_flags(e);
+    emit_load_gs(e, W64, H_RDI, VCPU(self));
+    emit_mov(e, W64, H_RSI, H_R9);
+    to_c_stack(e);
+    call_c(e, (uint64_t)(uintptr_t)bt_callout);
+    emit_reg_reg(e, W32, 0x85, H_RAX, H_RAX);
+    uint32_t out = emit_jcc_later(e, CC_NE);
+    emit_load_gs(e, W64, H_RSP, VCPU(host_rsp));
+    load_flags(e);
+    load_gprs(e);
+    emit8(e, 0xc3);
+    emit_patch(e, out, e->pos);
+    emit_reg_gs(e, 0, W64, 0x83, 0, VCPU(host_rsp));
+    emit8(e, 8);
+    leave(e);
+    return start;
+}
+
+/* R9 = RAX, flags in flags_park. */
+static void park_flags(struct emit *e)
+{
+    emit_mov(e, W64, H_R9, H_RAX);
+    emit8(e, 0x9f);                         /* lahf */
+    emit_reg_reg(e, W32, 0x0f90, 0, H_RAX); /* seto al */
+    emit_reg_gs(e, 0x66, W32, 0x89, H_RAX, VCPU(flags_park));
+}
+
+static void unpark_flags(struct emit *e)
+{
+    emit_reg_gs(e, 0, W32, 0x0fb7, H_RAX, VCPU(flags_park));
+    emit8(e, 0x04);
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+    emit_mov(e, W64, H_RAX, H_R9);
+}
+
+/* jmp/call with r10 = guest ip: goes to its code through the jump cache. */
+static uint64_t stub_indirect(struct emit *e, unsigned user, uint64_t lookup_exit,
+                              uint64_t *return_miss)
+{
+    uint64_t start = here(e);
+    park_flags(e);
+    uint32_t entry = e->pos;
+    emit_mov(e, W32, H_RAX, H_R10);
+    emit_alu_imm32(e, W32, 4, H_RAX, JUMP_MASK);
+    emit_reg_reg(e, W32, 0xc1, 4, H_RAX); /* shl eax, 4: sizeof(struct jump_entry) */
+    emit8(e, 4);
+    int32_t jump =
+        (int32_t)(offsetof(struct vcpu, jump) + user * sizeof(struct jump_entry) * JUMP_SIZE);
+    emit_reg_gs_index(e, W64, 0x3b, H_R10, H_RAX, jump + (int32_t)offsetof(struct jump_entry, ip));
+    uint32_t miss = emit_jcc_later(e, CC_NE);
+    emit_reg_gs_index(e, W64, 0x8b, H_R10, H_RAX,
+                      jump + (int32_t)offsetof(struct jump_entry, host));
+    unpark_flags(e);
+    emit8(e, 0x41); /* jmp r10 */
+    emit8(e, 0xff);
+    emit8(e, 0xe2);
+    emit_patch(e, miss, e->pos);
+    unpark_flags(e);
+    emit_jmp(e, lookup_exit);
+
+    /* A return whose prediction failed: like the CPU's own predictor, drop one pair. */
+    *return_miss = here(e);
+    park_flags(e);
+    emit_reg_gs(e, 0, W64, 0x3b, H_RSP, VCPU(stack_top));
+    emit8(e, 0x73); /* jae: only the sentinel is left */
+    emit8(e, 5);
+    emit_reg_mem(e, W64, 0x8d, H_RSP, H_RSP, H_NONE, 0, 16);
+    emit_patch(e, emit_jmp_later(e), entry);
+    return start;
+}
+
+/* Where the sentinel pair "returns" to: r10 is still the target. */
+static uint64_t stub_sentinel(struct emit *e, uint64_t lookup_exit)
+{
+    uint64_t start = here(e);
+    emit_lea(e, W64, H_RSP, H_RSP, H_NONE, 0, -8);
+    emit_jmp(e, lookup_exit);
+    return start;
+}
+
+static int stack_init(struct vcpu *vcpu, uint64_t sentinel, struct vd_error *err)
+{
+    uint8_t *stack = mmap(NULL, BT_GUARD_SIZE + BT_STACK_SIZE, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED || mprotect(stack, BT_GUARD_SIZE, PROT_NONE) < 0)
+        return error_set(err, "translator: cannot map the return stack");
+    vcpu->stack = stack;
+    uint64_t *top = (uint64_t *)(void *)(stack + BT_GUARD_SIZE + BT_STACK_SIZE - 64);
+    top[0] = sentinel;
+    top[1] =
+        0x7fffffffffffffffull; /* no code is there: not canonical, beyond 32-bit code's 4 GiB - 1 */
+    vcpu->stack_top = (uint64_t)(uintptr_t)top;
+    bt_stack_reset(vcpu);
+    return 0;
+}
+
+void bt_stack_reset(struct vcpu *vcpu)
+{
+    vcpu->host_rsp = vcpu->stack_top;
+}
+
+static void env_init(struct vcpu *vcpu)
+{
+    struct xlate_env *env = &vcpu->env;
+    for (unsigned user = 0; user < 2; user++) {
+        int32_t tlb = (int32_t)(offsetof(struct vcpu, mmu) + offsetof(struct mmu, tlb) +
+                                user * sizeof(vcpu->mmu.tlb[0]));
+        env->tlb_read_tag[user] = tlb + (int32_t)offsetof(struct tlb_entry, read_tag);
+        env->tlb_write_tag[user] = tlb + (int32_t)offsetof(struct tlb_entry, write_tag);
+        env->tlb_host[user] = tlb + (int32_t)offsetof(struct tlb_entry, host);
+    }
+    _Static_assert(sizeof(struct tlb_entry) == 32, "the index is shifted by 5");
+    env->tlb_entry_shift = 5;
+    env->tlb_bits = TLB_BITS;
+    env->flags_park = VCPU(flags_park);
+    env->spill[0] = VCPU(spill);
+    env->spill[1] = VCPU(spill) + 8;
+    env->direction = VCPU(direction);
+    env->bounce = VCPU(bounce);
+    env->return_hits = VCPU(return_hits);
+    env->return_misses = VCPU(return_misses);
+    env->cpuid = &vcpu->cpu.cpuid;
+}
+
+int bt_stubs_init(struct vcpu *vcpu, struct vd_error *err)
+{
+    struct code_memory *memory = &vcpu->cache.memory;
+    size_t size = 4096;
+    size_t offset = code_memory_reserve(memory, size);
+    struct emit e = {.buffer = memory->write + offset,
+                     .size = (uint32_t)size,
+                     .exec = (uint64_t)(uintptr_t)(memory->exec + offset)};
+    struct xlate_env *env = &vcpu->env;
+    env_init(vcpu);
+    vcpu->stub_enter = stub_enter(&e);
+    uint64_t exit = stub_exit(&e);
+    uint64_t lookup = stub_exit_reason(&e, BT_EXIT_LOOKUP, exit, VCPU(cpu.rip), H_R10);
+    env->stub_event = stub_exit_reason(&e, BT_EXIT_EVENT, exit, VCPU(cpu.rip), H_R10);
+    env->stub_done = stub_exit_reason(&e, BT_EXIT_DONE, exit, VCPU(cpu.rip), H_R10);
+    env->stub_link = stub_exit_reason(&e, BT_EXIT_LINK, exit, VCPU(exit_arg), H_R9);
+    vcpu->stub_fault = stub_exit_reason(&e, BT_EXIT_HOST_FAULT, exit, 0, H_NONE);
+    env->stub_access = stub_access(&e);
+    env->stub_bounce = stub_bounce(&e);
+    env->stub_callout = stub_callout(&e);
+    for (unsigned user = 0; user < 2; user++)
+        env->stub_indirect[user] = stub_indirect(&e, user, lookup, &env->stub_return_miss[user]);
+    uint64_t sentinel = stub_sentinel(&e, lookup);
+    if (e.overflow)
+        return error_set(err, "translator: stubs do not fit");
+    code_memory_commit(memory, e.pos);
+    code_memory_fix(memory);
+    return stack_init(vcpu, sentinel, err);
+}
