@@ -57,6 +57,7 @@ static int item_set(struct fw_cfg_item *item, const void *data, uint32_t size, b
     item->owned = owned;
     item->data = copy ? owned : data;
     item->size = size;
+    item->source = (struct fw_cfg_source){0};
     return 0;
 }
 
@@ -89,6 +90,22 @@ int fw_cfg_add_borrowed(struct fw_cfg *fw, unsigned key, const void *data, uint3
                         struct vd_error *err)
 {
     return add_item(fw, key, data, size, false, err);
+}
+
+int fw_cfg_add_source(struct fw_cfg *fw, unsigned key, const struct fw_cfg_source *source,
+                      uint32_t size, struct vd_error *err)
+{
+    if (!fw->bounce)
+        fw->bounce = malloc(DMA_CHUNK);
+    if (!fw->bounce)
+        return error_set(err, "fw_cfg: no memory");
+    if (add_item(fw, key, NULL, size, false, err) < 0)
+        return -1;
+    for (size_t i = 0; i < fw->item_count; i++) {
+        if (fw->items[i].key == key)
+            fw->items[i].source = *source;
+    }
+    return 0;
 }
 
 int fw_cfg_add_u16(struct fw_cfg *fw, unsigned key, uint16_t value, struct vd_error *err)
@@ -160,36 +177,67 @@ static void select_item(struct fw_cfg *fw, uint16_t key)
     fw->offset = 0;
 }
 
+/* What is left of the selected item. */
+static uint32_t bytes_left(const struct fw_cfg *fw, const struct fw_cfg_item *item)
+{
+    return item && fw->offset < item->size ? item->size - fw->offset : 0;
+}
+
 static uint8_t next_byte(struct fw_cfg *fw)
 {
     const struct fw_cfg_item *item = fw_cfg_find(fw, fw->selected);
-    if (!item || fw->offset >= item->size)
+    uint8_t byte = 0;
+    if (!bytes_left(fw, item))
         return 0;
-    return item->data[fw->offset++];
+    if (item->data)
+        byte = item->data[fw->offset];
+    else if (item->source.read && item->source.read(item->source.ctx, fw->offset, &byte, 1) < 0)
+        byte = 0;
+    fw->offset++;
+    return byte;
 }
 
-/* Copies what is left of the item, then zeros. */
-static void dma_to_guest(struct fw_cfg *fw, uint64_t gpa, uint32_t length)
+static int source_to_guest(struct fw_cfg *fw, const struct fw_cfg_item *item, uint64_t gpa,
+                           uint32_t length)
+{
+    int result = 0;
+    for (uint32_t done = 0; done < length;) {
+        uint32_t part = length - done < DMA_CHUNK ? length - done : DMA_CHUNK;
+        if (item->source.read(item->source.ctx, fw->offset + done, fw->bounce, part) < 0) {
+            memset(fw->bounce, 0, part);
+            result = -1;
+        }
+        as_write(fw->as, gpa + done, fw->bounce, part);
+        done += part;
+    }
+    return result;
+}
+
+/* Copies what is left of the item, then zeros. -1: a source failed. */
+static int dma_to_guest(struct fw_cfg *fw, uint64_t gpa, uint32_t length)
 {
     static const uint8_t zeros[DMA_CHUNK];
     const struct fw_cfg_item *item = fw_cfg_find(fw, fw->selected);
-    uint32_t left = item && fw->offset < item->size ? item->size - fw->offset : 0;
+    uint32_t left = bytes_left(fw, item);
     uint32_t data = length < left ? length : left;
-    if (data) {
+    int result = 0;
+    if (data && item->data)
         as_write(fw->as, gpa, item->data + fw->offset, data);
-        fw->offset += data;
-    }
+    else if (data && item->source.read)
+        result = source_to_guest(fw, item, gpa, data);
+    fw->offset += data;
     for (uint32_t done = data; done < length;) {
         uint32_t part = length - done < DMA_CHUNK ? length - done : DMA_CHUNK;
         as_write(fw->as, gpa + done, zeros, part);
         done += part;
     }
+    return result;
 }
 
 static void skip(struct fw_cfg *fw, uint32_t length)
 {
     const struct fw_cfg_item *item = fw_cfg_find(fw, fw->selected);
-    uint32_t left = item && fw->offset < item->size ? item->size - fw->offset : 0;
+    uint32_t left = bytes_left(fw, item);
     fw->offset += length < left ? length : left;
 }
 
@@ -203,7 +251,7 @@ static void dma_transfer(struct fw_cfg *fw, uint64_t descriptor)
     if (control & FW_CFG_DMA_SELECT)
         select_item(fw, (uint16_t)(control >> 16));
     if (control & FW_CFG_DMA_READ)
-        dma_to_guest(fw, address, length);
+        result = dma_to_guest(fw, address, length) < 0 ? FW_CFG_DMA_ERROR : 0;
     else if (control & FW_CFG_DMA_WRITE)
         result = FW_CFG_DMA_ERROR;
     else if (control & FW_CFG_DMA_SKIP)
@@ -278,5 +326,6 @@ void fw_cfg_destroy(struct fw_cfg *fw)
         free(fw->files[i].item.owned);
     free(fw->items);
     free(fw->files);
+    free(fw->bounce);
     memset(fw, 0, sizeof(*fw));
 }

@@ -62,11 +62,20 @@ enum {
 };
 enum { FW_CFG_FILE_NAME_SIZE = 56 }; /* in the directory, with the terminating NUL */
 
+/* Bytes that are fetched when the guest wants them, so that big files need no memory here. */
+struct fw_cfg_source {
+    void *ctx;
+    /* [offset, offset + size) of the item. -1: host failure; the guest gets zeros and, in a DMA,
+     * FW_CFG_DMA_ERROR. */
+    int (*read)(void *ctx, uint64_t offset, void *buffer, uint32_t size);
+};
+
 struct fw_cfg_item {
     uint16_t key;
-    const uint8_t *data;
     uint32_t size;
-    uint8_t *owned; /* NULL: data is borrowed */
+    const uint8_t *data; /* NULL: source gives the bytes */
+    uint8_t *owned;      /* NULL: data is borrowed */
+    struct fw_cfg_source source;
 };
 
 struct fw_cfg_file {
@@ -84,6 +93,7 @@ struct fw_cfg {
     uint16_t selected;
     uint32_t offset;
     uint32_t dma_high;
+    uint8_t *bounce; /* on the way from a source to the guest; NULL while there is no source */
 };
 
 /* Claims 12 ports from port (510h on a PC); has signature, id and an empty directory. -1: taken. */
@@ -97,6 +107,9 @@ int fw_cfg_add(struct fw_cfg *fw, unsigned key, const void *data, uint32_t size,
 /* The same without a copy: data must stay until fw_cfg_destroy. */
 int fw_cfg_add_borrowed(struct fw_cfg *fw, unsigned key, const void *data, uint32_t size,
                         struct vd_error *err);
+/* The same with a source, whose ctx must stay until fw_cfg_destroy. */
+int fw_cfg_add_source(struct fw_cfg *fw, unsigned key, const struct fw_cfg_source *source,
+                      uint32_t size, struct vd_error *err);
 int fw_cfg_add_u16(struct fw_cfg *fw, unsigned key, uint16_t value, struct vd_error *err);
 int fw_cfg_add_u32(struct fw_cfg *fw, unsigned key, uint32_t value, struct vd_error *err);
 /* Adds or replaces a named file. -1: no memory, or the name is empty or too long. */

@@ -191,6 +191,37 @@ static void test_guest_garbage(void **state)
     assert_int_equal(mem_read32(&rig->board, 0), 0xffffffff);
 }
 
+static int read_pattern(void *ctx, uint64_t offset, void *buffer, uint32_t size)
+{
+    const uint64_t *fail_at = ctx;
+    for (uint32_t i = 0; i < size; i++)
+        ((uint8_t *)buffer)[i] = (uint8_t)((offset + i) * 7 + (offset + i) / 256);
+    return offset <= *fail_at && *fail_at < offset + size ? -1 : 0;
+}
+
+static void test_sources(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t fail_at = UINT64_MAX;
+    struct fw_cfg_source source = {.ctx = &fail_at, .read = read_pattern};
+    uint8_t got[300], want[300];
+    assert_int_equal(fw_cfg_add_source(&rig->fw, FW_CFG_INITRD_DATA, &source, 200000, NULL), 0);
+    uint32_t select = (uint32_t)FW_CFG_INITRD_DATA << 16 | FW_CFG_DMA_SELECT;
+    assert_int_equal(dma(rig, 0x1000, select | FW_CFG_DMA_READ, 200100, 0x100001), 0);
+    for (uint32_t at = 0; at < 200000; at += 12345) {
+        as_read(rig->board.as, 0x100001 + at, got, 300);
+        read_pattern(&fail_at, at, want, 300);
+        assert_memory_equal(got, want, at + 300 <= 200000 ? 300 : 200000 - at);
+    }
+    read_item(rig, FW_CFG_INITRD_DATA, got, 5);
+    read_pattern(&fail_at, 0, want, 5);
+    assert_memory_equal(got, want, 5);
+    fail_at = 150000; /* the host cannot read it: zeros and an error, never old memory */
+    assert_int_equal(dma(rig, 0x1000, select | FW_CFG_DMA_READ, 200000, 0x100001),
+                     FW_CFG_DMA_ERROR);
+    assert_int_equal(mem_read32(&rig->board, 0x100001 + 150000), 0);
+}
+
 static void test_borrowed_data_and_reset(void **state)
 {
     struct rig *rig = *state;
@@ -215,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dma_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dma_write_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_guest_garbage, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sources, setup, teardown),
         cmocka_unit_test_setup_teardown(test_borrowed_data_and_reset, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
