@@ -1,0 +1,201 @@
+/* The translating engine on small guest programs; expected values follow from the programs
+ * themselves. */
+#include "guest.h"
+
+#include <string.h>
+
+GUEST_CODE(loop32, 32,
+           "mov $0, %eax\n mov $1000, %ecx\n 1: add %ecx, %eax\n dec %ecx\n jnz 1b\n hlt");
+
+static void test_loop(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    guest_exec(&g, loop32);
+    assert_int_equal(g.state.gpr[X86_RAX], 500500);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(calls64, 64,
+           "mov $20, %edi\n call 1f\n hlt\n"
+           "1: cmp $2, %edi\n jb 2f\n push %rbx\n push %rdi\n dec %edi\n call 1b\n mov %rax, %rbx\n"
+           "pop %rdi\n sub $2, %edi\n call 1b\n add %rbx, %rax\n pop %rbx\n ret\n"
+           "2: mov %edi, %eax\n ret");
+
+static void test_recursion(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 64);
+    guest_exec(&g, calls64);
+    assert_int_equal(g.state.gpr[X86_RAX], 6765);
+    assert_int_equal(g.state.gpr[X86_RSP], STACK);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(registers64, 64,
+           "mov $0x1111111111111111, %r9\n mov $0x2222222222222222, %r10\n"
+           "mov $0x100000, %r11\n mov %r9, (%r11)\n mov %r10, 8(%r11)\n lea (%r9,%r10), %r12\n"
+           "mov $8, %r9d\n mov (%r11,%r9), %r13\n xchg %r10, %r11\n mov (%r10), %r14\n"
+           "movb $0x5a, %ah\n mov %r10, %rsi\n mov %ah, 16(%rsi)\n movzbl 16(%r10), %r15d\n"
+           "push %r9\n pop %rbx\n push 8(%r10)\n pop 24(%r10)\n mov 24(%r10), %rsi\n"
+           "mov %rsp, %rdi\n bts %r9, 32(%r10)\n mov 32(%r10), %rdx\n andn %r10, %r9, %r8\n hlt");
+
+static void test_memory_registers(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 64);
+    guest_exec(&g, registers64);
+    const uint64_t *r = g.state.gpr;
+    assert_true(r[X86_R12] == 0x3333333333333333);
+    assert_true(r[X86_R13] == 0x2222222222222222);
+    assert_true(r[X86_R14] == 0x1111111111111111);
+    assert_true(r[X86_R11] == 0x2222222222222222);
+    assert_int_equal(r[X86_R15], 0x5a);
+    assert_int_equal(r[X86_RBX], 8);
+    assert_true(r[X86_RSI] == 0x2222222222222222);
+    assert_int_equal(r[X86_RDI], STACK);
+    assert_int_equal(r[X86_RDX], 256);
+    assert_int_equal(r[X86_R8], DATA & ~8);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(
+    flags32, 32,
+    /* carry must survive loads, stores and pushes between producer and consumer */
+    "mov $0x100000, %esi\n stc\n mov %eax, (%esi)\n push %eax\n mov (%esi), %ebx\n pop %ecx\n"
+    "adc $0, %edx\n mov $0x7fffffff, %eax\n add $1, %eax\n mov %eax, 4(%esi)\n"
+    "seto 8(%esi)\n mov 8(%esi), %edi\n pushf\n pop %ebp\n hlt");
+
+static void test_flags_survive_memory(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    g.state.gpr[X86_RDX] = 5;
+    guest_exec(&g, flags32);
+    assert_int_equal(g.state.gpr[X86_RDX], 6);
+    assert_int_equal(g.state.gpr[X86_RDI], 1);
+    assert_int_equal(g.state.gpr[X86_RBP] & 0x8d5, 0x894); /* OF SF AF PF */
+    guest_destroy(&g);
+}
+
+GUEST_CODE(
+    real16, 16,
+    "mov $0x2000, %ax\n mov %ax, %ds\n mov %ax, %es\n mov $0xfffe, %si\n"
+    "movw $0x1234, (%si)\n mov $0x20, %cx\n mov $0x100, %di\n cld\n mov $0xab, %al\n rep stosb\n"
+    "mov $3, %cx\n xor %bx, %bx\n 1: inc %bx\n loop 1b\n call 2f\n mov (%si), %dx\n hlt\n"
+    "2: push %cs\n call 3f\n ret\n 3: mov $77, %bp\n lret");
+
+static void test_real_mode(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 16);
+    guest_exec(&g, real16);
+    assert_int_equal(g.state.gpr[X86_RBX] & 0xffff, 3);
+    assert_int_equal(g.state.gpr[X86_RBP] & 0xffff, 77);
+    assert_int_equal(g.state.gpr[X86_RDX] & 0xffff, 0x1234);
+    assert_int_equal(g.ram[0x20100], 0xab);
+    assert_int_equal(g.ram[0x2011f], 0xab);
+    assert_int_equal(g.ram[0x20120], 0);
+    assert_int_equal(g.ram[0x2fffe], 0x34);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(smc32, 32,
+           "mov $0x10000, %esi\n mov $10, %ecx\n xor %ebx, %ebx\n"
+           "1: movl $0, %eax\n add %eax, %ebx\n incl 1b+1-smc32(%esi)\n dec %ecx\n jnz 1b\n hlt");
+
+static void test_self_modifying(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    guest_exec(&g, smc32);
+    assert_int_equal(g.state.gpr[X86_RBX], 45);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(
+    crossing32, 32,
+    "mov $0x100ffe, %esi\n movl $0x11223344, (%esi)\n mov (%esi), %eax\n addl $1, (%esi)\n"
+    "mov (%esi), %ebx\n mov $0x101002, %esp\n push %ebx\n pop %edx\n movups %xmm0, -8(%esi)\n hlt");
+
+static void test_page_crossing(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    guest_exec(&g, crossing32);
+    assert_int_equal(g.state.gpr[X86_RAX], 0x11223344);
+    assert_int_equal(g.state.gpr[X86_RBX], 0x11223345);
+    assert_int_equal(g.state.gpr[X86_RDX], 0x11223345);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(vector64, 64,
+           "mov $0x100000, %esi\n movl $0x40490fdb, (%rsi)\n vbroadcastss (%rsi), %ymm1\n"
+           "vaddps %ymm1, %ymm1, %ymm2\n vmovups %ymm2, 32(%rsi)\n in $3, %al\n"
+           "vmovups %ymm1, 64(%rsi)\n fninit\n fldpi\n fld1\n faddp\n fstps 96(%rsi)\n hlt");
+
+static void test_vector_state(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 64);
+    guest_exec(&g, vector64);
+    float f[8];
+    memcpy(f, g.ram + DATA + 32, sizeof(f));
+    assert_true(f[7] > 6.283f && f[7] < 6.284f);
+    memcpy(f, g.ram + DATA + 64, sizeof(f));
+    assert_true(f[7] > 3.141f && f[7] < 3.142f);
+    memcpy(f, g.ram + DATA + 96, sizeof(f));
+    assert_true(f[0] > 4.141f && f[0] < 4.142f);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(ports32, 32, "mov $0xa5, %al\n out %al, $7\n xor %eax, %eax\n in $7, %al\n hlt");
+
+static void test_ports(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    guest_exec(&g, ports32);
+    assert_int_equal(g.state.gpr[X86_RAX], 0xa5);
+    guest_destroy(&g);
+}
+
+GUEST_CODE(divide32, 32, "xor %ecx, %ecx\n div %ecx\n hlt");
+
+static void test_shutdown(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32); /* no IDT: the fault becomes a triple fault */
+    g.state.idtr.limit = 0;
+    guest_place(&g, divide32, divide32_end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_SHUTDOWN);
+    assert_int_equal(g.state.rip, CODE + 2);
+    guest_destroy(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_recursion),
+        cmocka_unit_test(test_memory_registers),
+        cmocka_unit_test(test_flags_survive_memory),
+        cmocka_unit_test(test_real_mode),
+        cmocka_unit_test(test_self_modifying),
+        cmocka_unit_test(test_page_crossing),
+        cmocka_unit_test(test_vector_state),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_shutdown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
