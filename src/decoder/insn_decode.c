@@ -411,6 +411,21 @@ static void init_decoder(ZydisDecoder *decoder, unsigned bits)
     ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
 }
 
+/*
+ * F3 REX.B 90 exchanges R8 and rAX, as 90 with REX.B does without F3; Zydis calls it PAUSE. Found
+ * by running it.
+ */
+static void correct_pause(struct insn *insn)
+{
+    if (insn->mnemonic != ZYDIS_MNEMONIC_PAUSE || !(insn->rex & 1))
+        return;
+    insn->mnemonic = ZYDIS_MNEMONIC_XCHG;
+    insn->mandatory = 0;
+    insn->opsize = insn->rex & 8 ? 8 : insn->prefixes & PREFIX_OPSIZE ? 2 : 4;
+    insn->gpr_fields = FIELD_OPC;
+    insn->gpr_read = insn->gpr_written = 1u << 8 | 1u << 0;
+}
+
 enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t available,
                              unsigned bits)
 {
@@ -440,5 +455,6 @@ enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t ava
     insn->opsize_effective = opsize_follows_66(insn);
     insn->cond = condition_of(insn);
     insn_fill_effects(insn, &zydis, operands);
+    correct_pause(insn);
     return INSN_OK;
 }
