@@ -356,6 +356,8 @@ static void test_random_layout(void **state)
             s->region = NULL;
         } else if (is_mmio) {
             s->start = 0x90000 + random_below(&r, 0x80000);
+            if (random_next(&r) & 1 << 9)
+                s->start &= ~0xfffULL;
             s->size = 1 + random_below(&r, 0x6000);
             s->region = as_map_mmio(m->as, s->start, s->size, &ops, NULL, "r", &err);
         } else {

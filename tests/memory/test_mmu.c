@@ -96,6 +96,13 @@ static void test_write_tag_needs_dirty(void **state)
     assert_int_equal(fill(m, 0x5010, 4, MMU_READ), MMU_DIRECT);
     assert_false(hits(m, 0, 0x5010, 4, true));
     assert_int_equal(flags[0x300], 0);
+    /* dirty in the log but not in the page table: the guest must see its first write */
+    flags[0x300] = RAM_PAGE_DIRTY;
+    map(m, 5, 0x300000 | P | W);
+    mmu_flush_all(&m->cpu);
+    assert_int_equal(fill(m, 0x5010, 4, MMU_READ), MMU_DIRECT);
+    assert_false(hits(m, 0, 0x5010, 4, true));
+    assert_int_equal(peek(m, TABLE + 20, 4), 0x300000 | P | W | A);
     machine_free(m);
 }
 
@@ -427,6 +434,13 @@ static void test_write_protect(void **state)
     }
     assert_int_equal(mmu_write(&m->cpu, 0x1000, "x", 1, 0), 0);
     assert_int_equal(m->traced.count, 1);
+    /* also of entries that survived a CR3 load */
+    map(m, 4, 0x305000 | P | W | G);
+    assert_int_equal(fill(m, 0x4000, 4, MMU_WRITE), MMU_DIRECT);
+    mmu_flush_nonglobal(&m->cpu);
+    mmu_write_protect(&m->cpu, as_page_host(m->as, 0x305));
+    assert_true(hits(m, 0, 0x4000, 4, false));
+    assert_false(hits(m, 0, 0x4000, 4, true));
     machine_free(m);
 }
 
@@ -532,6 +546,18 @@ static void test_wrap(void **state)
     mmu_flush_all(&m->cpu);
     assert_int_equal(mmu_write(&m->cpu, 0xffff800000000ffe, "efgh", 4, 0), 0);
     assert_memory_equal(m->ram + 0x312000, "gh", 2);
+    /* its data accesses wrap at 4 GiB */
+    poke64(m, 0x220000, 0x221000 | P | W);
+    poke64(m, 0x221000 + 8 * 3, 0x224000 | P | W);
+    poke64(m, 0x224000 + 8 * 511, 0x225000 | P | W);
+    poke64(m, 0x225000 + 8 * 511, 0x313000 | P | W);
+    assert_int_equal(mmu_write(&m->cpu, 0xfffffffe, "ijkl", 4, 0), 0);
+    assert_memory_equal(m->ram + 0x313ffe, "ij", 2);
+    assert_memory_equal(m->ram + 0x310000, "kl", 2);
+    /* those of 64-bit mode do not */
+    m->cpu.seg[X86_CS].attr |= X86_AR_L;
+    assert_int_equal(mmu_write(&m->cpu, 0xfffffffe, "mnop", 4, 0), -1);
+    assert_int_equal(m->cpu.fault.cr2, 0x100000000);
     machine_free(m);
 }
 

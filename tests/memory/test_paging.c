@@ -424,7 +424,7 @@ static void test_pse(void **state)
         expect_fault(m, 3 << 22, MMU_READ, 1 | 8);
     }
     /* a wider processor has no more than 40 bits here */
-    cpu->cpuid.phys_bits = 46;
+    cpu->cpuid.phys_bits = 41;
     poke32(m, 0x200000 + 4 * 3, 0x80000000 | 0xff << 13 | PS | P | W);
     expect_gpa(m, 3 << 22, MMU_READ, 0xff80000000);
     poke32(m, 0x200000 + 4 * 3, 0x80000000 | 1 << 21 | PS | P | W);
