@@ -34,7 +34,7 @@ static int map_ports(struct vga *vga, struct vd_error *err)
     vga->ports = as_map_pio(as, 0x3b0, 0x30, &vga_port_ops, vga, "vga", err);
     if (!vga->ports)
         return -1;
-    vga->vbe_ports = as_map_pio(as, 0x1ce, 3, &vga_vbe_port_ops, vga, "vga-vbe", err);
+    vga->vbe_ports = as_map_pio(as, 0x1ce, 4, &vga_vbe_port_ops, vga, "vga-vbe", err);
     if (!vga->vbe_ports)
         return -1;
     vga->window =

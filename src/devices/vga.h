@@ -3,7 +3,7 @@
  * the IBM VGA expect. Register names follow the IBM VGA reference (PS/2 Hardware Interface,
  * video subsystem).
  *
- * The device claims the I/O ports 3B0-3DF and 1CE-1D0 and the window A0000-BFFFF. Its memory is one
+ * The device claims the I/O ports 3B0-3DF and 1CE-1D1 and the window A0000-BFFFF. Its memory is one
  * array: byte p of dword a is plane p at address a, and the same bytes in order are the linear
  * frame buffer. vga_pci.h puts it on a PCI bus.
  *

@@ -44,7 +44,8 @@ struct vga_access {
 /*
  * In odd/even addressing A0 selects the plane and is replaced in the plane address, so that
  * characters and attributes lie at even addresses of planes 0 and 1, where the CRTC's word mode
- * looks for them. In the 128 KiB window A16 takes its place.
+ * looks for them. Chain 4 does the same with A1-A0 and the doubleword mode. In the 128 KiB window
+ * A16 takes the place of A0.
  */
 static struct vga_access decode(const struct vga *vga, uint32_t offset)
 {
@@ -58,7 +59,7 @@ static struct vga_access decode(const struct vga *vga, uint32_t offset)
     if (memory_mode & 0x08) { /* chain 4 */
         access.write_planes &= 1u << (offset & 3);
         access.read_plane = offset & 3;
-        access.address &= ~3u;
+        access.address = (access.address & ~3u) | (offset >> 16 & 1);
         return access;
     }
     if (!(memory_mode & 0x04))

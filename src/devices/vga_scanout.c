@@ -60,7 +60,7 @@ unsigned vga_scan_address(const struct vga *vga, unsigned counter, unsigned scan
     unsigned control = vga->crtc[VGA_CRTC_MODE_CONTROL];
     unsigned address = counter & 0xffff;
     if (vga->crtc[VGA_CRTC_UNDERLINE] & 0x40) /* doubleword: rotated by two */
-        address = address << 2 | (address >> 12 & 3);
+        address = address << 2 | address >> 14;
     else if (!(control & 0x40)) /* word: rotated by one, from bit 15 or 13 */
         address = address << 1 | (address >> (control & 0x20 ? 15 : 13) & 1);
     if (!(control & 0x01)) /* CGA: odd scan lines 8 KiB further */
