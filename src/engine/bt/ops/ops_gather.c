@@ -32,14 +32,14 @@ static unsigned index_register(const struct insn *insn)
 
 static void load_register(struct x86_cpu *cpu, unsigned reg, uint8_t *bytes)
 {
-    bytes_copy(bytes, xstate_xmm(cpu, reg), 16);
-    bytes_copy(bytes + 16, xstate_ymm_high(cpu, reg), 16);
+    xs_copy(bytes, xstate_xmm(cpu, reg), 16);
+    xs_copy(bytes + 16, xstate_ymm_high(cpu, reg), 16);
 }
 
 static void store_register(struct x86_cpu *cpu, unsigned reg, const uint8_t *bytes)
 {
-    bytes_copy(xstate_xmm(cpu, reg), bytes, 16);
-    bytes_copy(xstate_ymm_high(cpu, reg), bytes + 16, 16);
+    xs_copy(xstate_xmm(cpu, reg), bytes, 16);
+    xs_copy(xstate_ymm_high(cpu, reg), bytes + 16, 16);
 }
 
 static void gather_begin(struct gather *g, struct x86_cpu *cpu, const struct insn *insn)
@@ -82,14 +82,14 @@ static bool gather_elements(struct gather *g, struct x86_cpu *cpu, const struct 
         for (unsigned b = 0; b < g->element; b++)
             element[b] = fill;
     }
-    bytes_zero(g->mask_bytes + g->count * g->element, 32 - g->count * g->element);
+    xs_zero(g->mask_bytes + g->count * g->element, 32 - g->count * g->element);
     for (unsigned i = 0; i < g->count; i++) {
         uint8_t *mask = g->mask_bytes + i * g->element;
 
         if (mask[0] && seg_read(cpu, seg, gather_offset(g, cpu, insn, i),
                                 g->target_bytes + i * g->element, g->element) < 0)
             return false;
-        bytes_zero(mask, g->element);
+        xs_zero(mask, g->element);
     }
     return true;
 }
@@ -108,7 +108,7 @@ enum op_result op_gather(struct x86_cpu *cpu, const struct insn *insn)
     if (g.target == g.mask || g.target == g.index || g.mask == g.index)
         return op_raise(cpu, X86_UD);
     complete = gather_elements(&g, cpu, insn);
-    bytes_zero(g.target_bytes + g.count * g.element, 32 - g.count * g.element);
+    xs_zero(g.target_bytes + g.count * g.element, 32 - g.count * g.element);
     store_register(cpu, g.target, g.target_bytes);
     store_register(cpu, g.mask, g.mask_bytes);
     xstate_set_in_use(cpu, XC_SSE | XC_AVX);

@@ -48,7 +48,7 @@ static int masked_write(const struct masked_move *move, const uint8_t *from)
 /* Elements that are not selected read as 0. */
 static int masked_read(const struct masked_move *move, uint8_t *to)
 {
-    bytes_zero(to, (size_t)move->count * move->element);
+    xs_zero(to, (size_t)move->count * move->element);
     for (unsigned i = 0; i < move->count; i++) {
         if (selected(move, i) && seg_read(move->cpu, move->seg, element_offset(move, i),
                                           to + i * move->element, move->element) < 0)
@@ -69,26 +69,6 @@ static uint32_t mask_bits(const uint8_t *mask, unsigned element, unsigned count)
     return bits;
 }
 
-/* Segment of the (E/R)DI operand: DS or an override (64-bit mode has only FS and GS). */
-static enum x86_segreg destination_segment(const struct insn *insn)
-{
-    enum x86_segreg seg = X86_DS;
-
-    if (!(insn->prefixes & PREFIX_SEG))
-        return seg;
-    for (unsigned i = 0; i < insn->len; i++) {
-        uint8_t byte = insn->bytes[i];
-
-        if (byte == 0x64 || byte == 0x65)
-            seg = byte == 0x64 ? X86_FS : X86_GS;
-        else if ((byte & 0xe7) == 0x26)
-            seg = insn->mode == 64 ? seg : (enum x86_segreg)(byte >> 3 & 3);
-        else if (byte != 0x66 && byte != 0x67 && byte != 0xf0 && byte != 0xf2 && byte != 0xf3)
-            break;
-    }
-    return seg;
-}
-
 /*
  * MMX registers are the physical x87 registers, the image holds ST(i). Every MMX instruction sets
  * TOP to 0 and all tags to valid: turns the image accordingly, after which MMi is the i-th.
@@ -98,9 +78,9 @@ static void enter_mmx(struct x86_cpu *cpu)
     unsigned fsw = xs_get16(cpu->xsave + XS_FSW), top = fsw >> 11 & 7;
     uint8_t old[8 * 16];
 
-    bytes_copy(old, cpu->xsave + XS_ST, sizeof(old));
+    xs_copy(old, cpu->xsave + XS_ST, sizeof(old));
     for (unsigned reg = 0; reg < 8; reg++)
-        bytes_copy(cpu->xsave + XS_ST + 16 * reg, old + 16 * ((reg - top) & 7), 16);
+        xs_copy(cpu->xsave + XS_ST + 16 * reg, old + 16 * ((reg - top) & 7), 16);
     xs_put16(cpu->xsave + XS_FSW, fsw & ~0x3800u);
     cpu->xsave[XS_FTW] = 0xff;
     xstate_set_in_use(cpu, XC_X87);
@@ -132,7 +112,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
         data = xstate_xmm(cpu, insn->reg);
         mask = xstate_xmm(cpu, insn->rm);
     }
-    move.seg = destination_segment(insn);
+    move.seg = (enum x86_segreg)insn->mem.seg;
     move.offset_mask = op_size_mask(insn->addrsize);
     move.offset = cpu->gpr[X86_RDI];
     move.selected = mask_bits(mask, 1, move.count);
@@ -158,22 +138,22 @@ enum op_result op_vmaskmov(struct x86_cpu *cpu, const struct insn *insn)
     if (fpu_check(cpu, FPU_AVX) < 0)
         return OP_FAULT;
     xstate_park(cpu);
-    bytes_copy(mask, xstate_xmm(cpu, insn->vex_vvvv), 16);
-    bytes_copy(mask + 16, xstate_ymm_high(cpu, insn->vex_vvvv), 16);
+    xs_copy(mask, xstate_xmm(cpu, insn->vex_vvvv), 16);
+    xs_copy(mask + 16, xstate_ymm_high(cpu, insn->vex_vvvv), 16);
     move.seg = (enum x86_segreg)insn->mem.seg;
     move.offset_mask = op_size_mask(insn->addrsize);
     move.offset = op_offset(cpu, insn);
     move.selected = mask_bits(mask, element, move.count);
     if (store) {
-        bytes_copy(data, xstate_xmm(cpu, insn->reg), 16);
-        bytes_copy(data + 16, xstate_ymm_high(cpu, insn->reg), 16);
+        xs_copy(data, xstate_xmm(cpu, insn->reg), 16);
+        xs_copy(data + 16, xstate_ymm_high(cpu, insn->reg), 16);
         return masked_write(&move, data) < 0 ? OP_FAULT : OP_NEXT;
     }
-    bytes_zero(data, sizeof(data)); /* a 128-bit load clears the upper half */
+    xs_zero(data, sizeof(data)); /* a 128-bit load clears the upper half */
     if (masked_read(&move, data) < 0)
         return OP_FAULT;
-    bytes_copy(xstate_xmm(cpu, insn->reg), data, 16);
-    bytes_copy(xstate_ymm_high(cpu, insn->reg), data + 16, 16);
+    xs_copy(xstate_xmm(cpu, insn->reg), data, 16);
+    xs_copy(xstate_ymm_high(cpu, insn->reg), data + 16, 16);
     xstate_set_in_use(cpu, XC_SSE | XC_AVX);
     return OP_NEXT;
 }

@@ -21,9 +21,12 @@ enum {
     TAG_EMPTY = 3,
 };
 
+/* The operand-size attribute chooses the format; REX.W does not change it. */
 static unsigned environment_size(const struct insn *insn)
 {
-    return insn->opsize == 2 ? ENV16 : ENV32;
+    bool prefix = insn->prefixes & PREFIX_OPSIZE;
+
+    return prefix == (insn->mode != 16) ? ENV16 : ENV32;
 }
 
 static unsigned top_of(unsigned fsw)
@@ -83,7 +86,7 @@ static void store_environment(const struct x86_cpu *cpu, const struct insn *insn
     unsigned tags = full_tags(image), opcode = xs_get16(image + XS_FOP) & 0x7ff;
 
     if (environment_size(insn) == ENV16) {
-        bytes_zero(env, ENV16);
+        xs_zero(env, ENV16);
         xs_put16(env, fcw);
         xs_put16(env + 2, fsw);
         xs_put16(env + 4, tags);
@@ -91,7 +94,7 @@ static void store_environment(const struct x86_cpu *cpu, const struct insn *insn
             xs_put16(env + 8, opcode);
         return;
     }
-    bytes_zero(env, ENV32);
+    xs_zero(env, ENV32);
     xs_put32(env, 0xffff0000 | fcw); /* reserved halves read as ones */
     xs_put32(env + 4, 0xffff0000 | fsw);
     xs_put32(env + 8, 0xffff0000 | tags);
@@ -120,7 +123,7 @@ static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const
     fsw &= ~(unsigned)(FSW_ES | FSW_B);
     if (fsw & ~fcw & FSW_EXCEPTIONS)
         fsw |= FSW_ES | FSW_B;
-    bytes_zero(image, XS_MXCSR);
+    xs_zero(image, XS_MXCSR);
     xs_put16(image + XS_FCW, (fcw & 0x1f3f) | 0x40);
     xs_put16(image + XS_FSW, fsw);
     image[XS_FTW] = (uint8_t)abridged_tags(tags);
@@ -183,7 +186,7 @@ enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
     xstate_park(cpu);
     store_environment(cpu, insn, area);
     for (unsigned i = 0; i < 8; i++)
-        bytes_copy(area + size + 10 * i, cpu->xsave + XS_ST + 16 * i, 10);
+        xs_copy(area + size + 10 * i, cpu->xsave + XS_ST + 16 * i, 10);
     if (mmu_write(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
         return OP_FAULT;
     xstate_init(cpu, XC_X87); /* as FNINIT */
@@ -204,8 +207,8 @@ enum op_result op_frstor(struct x86_cpu *cpu, const struct insn *insn)
     for (unsigned i = 0; i < 8; i++) {
         uint8_t *st = cpu->xsave + XS_ST + 16 * i;
 
-        bytes_zero(st, 16);
-        bytes_copy(st, area + size + 10 * i, 10);
+        xs_zero(st, 16);
+        xs_copy(st, area + size + 10 * i, 10);
     }
     return OP_NEXT;
 }

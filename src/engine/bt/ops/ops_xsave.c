@@ -48,19 +48,19 @@ static void fill_area(struct x86_cpu *cpu, uint8_t *area, uint64_t components, b
     unsigned vectors = 16 * xstate_register_count(cpu);
 
     if (components & XC_X87) {
-        bytes_copy(area, cpu->xsave, XS_FIP);
+        xs_copy(area, cpu->xsave, XS_FIP);
         area[XS_FTW + 1] = 0;
-        bytes_zero(area + XS_FIP, XS_MXCSR - XS_FIP); /* no addresses of the translation */
-        bytes_copy(area + XS_ST, cpu->xsave + XS_ST, XS_XMM - XS_ST);
+        xs_zero(area + XS_FIP, XS_MXCSR - XS_FIP); /* no addresses of the translation */
+        xs_copy(area + XS_ST, cpu->xsave + XS_ST, XS_XMM - XS_ST);
     }
     if (mxcsr) {
-        bytes_copy(area + XS_MXCSR, cpu->xsave + XS_MXCSR, 4);
+        xs_copy(area + XS_MXCSR, cpu->xsave + XS_MXCSR, 4);
         xs_put32(area + XS_MXCSR_MASK, xstate_mxcsr_mask(cpu));
     }
     if (components & XC_SSE)
-        bytes_copy(area + XS_XMM, cpu->xsave + XS_XMM, vectors);
+        xs_copy(area + XS_XMM, cpu->xsave + XS_XMM, vectors);
     if (components & XC_AVX)
-        bytes_copy(area + XS_YMM_HIGH, cpu->xsave + XS_YMM_HIGH, vectors);
+        xs_copy(area + XS_YMM_HIGH, cpu->xsave + XS_YMM_HIGH, vectors);
 }
 
 /*
@@ -149,16 +149,16 @@ static void restore_component(struct x86_cpu *cpu, const uint8_t *area, uint64_t
             xstate_init(cpu, component);
             return;
         }
-        bytes_copy(cpu->xsave, area, XS_FIP);
-        bytes_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
-        bytes_copy(cpu->xsave + XS_ST, area + XS_ST, XS_XMM - XS_ST);
+        xs_copy(cpu->xsave, area, XS_FIP);
+        xs_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
+        xs_copy(cpu->xsave + XS_ST, area + XS_ST, XS_XMM - XS_ST);
     } else if (load) {
-        bytes_copy(cpu->xsave + offset, area + offset, vectors);
+        xs_copy(cpu->xsave + offset, area + offset, vectors);
     } else if (vectors == 16 * 16) {
         xstate_init(cpu, component);
         return;
     } else { /* registers 8-15 are out of reach here and keep their values */
-        bytes_zero(cpu->xsave + offset, vectors);
+        xs_zero(cpu->xsave + offset, vectors);
     }
     xstate_set_in_use(cpu, component);
 }

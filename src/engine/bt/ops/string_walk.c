@@ -4,24 +4,6 @@
 
 enum { PAGE = 4096 };
 
-/* The source's segment: DS, or the last override (64-bit mode has only FS and GS). */
-static enum x86_segreg source_segment(const struct insn *insn)
-{
-    enum x86_segreg seg = X86_DS;
-
-    if (!(insn->prefixes & PREFIX_SEG))
-        return seg;
-    for (unsigned i = 0; i < insn->len && insn->bytes[i] != insn->opcode; i++) {
-        uint8_t byte = insn->bytes[i];
-
-        if (byte == 0x64 || byte == 0x65)
-            seg = byte == 0x64 ? X86_FS : X86_GS;
-        else if ((byte & 0xe7) == 0x26 && insn->mode != 64) /* 26 2E 36 3E */
-            seg = (enum x86_segreg)(byte >> 3 & 3);
-    }
-    return seg;
-}
-
 /* F2 or F3, the last one if somebody wrote both. */
 static enum string_repeat repeat_prefix(const struct insn *insn)
 {
@@ -51,7 +33,7 @@ void string_begin(struct string_walk *walk, struct x86_cpu *cpu, const struct in
     walk->mask = op_size_mask(insn->addrsize);
     walk->size = (uint8_t)size;
     walk->shift = (uint8_t)__builtin_ctz(size);
-    walk->source = (uint8_t)source_segment(insn);
+    walk->source = insn->mem.seg;
     walk->repeat = (uint8_t)repeat_prefix(insn);
     walk->down = (cpu->aflags & X86_DF_FLAG) != 0;
     walk->code64 = x86_code64(cpu);

@@ -11,7 +11,7 @@ struct string_walk {
     uint64_t mask;       /* of the address size */
     uint8_t address;     /* bytes of the address size */
     uint8_t size, shift; /* bytes of an element, and their log2 */
-    uint8_t source;      /* enum x86_segreg of the source operand */
+    uint8_t source;      /* enum x86_segreg of the source: DS or the override */
     uint8_t repeat;      /* enum string_repeat */
     bool down;           /* DF = 1 */
     bool code64;

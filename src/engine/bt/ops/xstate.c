@@ -16,15 +16,15 @@ static void write_initial(struct x86_cpu *cpu, uint64_t component)
 
     switch (component) {
     case XC_X87:
-        bytes_zero(image, XS_MXCSR);
-        bytes_zero(image + XS_ST, XS_XMM - XS_ST);
+        xs_zero(image, XS_MXCSR);
+        xs_zero(image + XS_ST, XS_XMM - XS_ST);
         xs_put16(image + XS_FCW, FCW_INIT);
         break;
     case XC_SSE:
-        bytes_zero(image + XS_XMM, 16 * 16);
+        xs_zero(image + XS_XMM, 16 * 16);
         break;
     default:
-        bytes_zero(image + XS_YMM_HIGH, 16 * 16);
+        xs_zero(image + XS_YMM_HIGH, 16 * 16);
         break;
     }
 }

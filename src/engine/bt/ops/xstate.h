@@ -42,14 +42,14 @@ enum { MXCSR_INIT = 0x1f80, FCW_INIT = 0x37f };
  * Copies and clears without the C library, whose versions use vector registers. Word by word: the
  * start of REP MOVSB costs more than these few hundred bytes do.
  */
-static inline void bytes_copy(uint8_t *to, const uint8_t *from, size_t n)
+static inline void xs_copy(uint8_t *to, const uint8_t *from, size_t n)
 {
     for (; n >= 8; n -= 8, to += 8, from += 8)
         __builtin_memcpy(to, from, 8);
     for (; n; n--)
         *to++ = *from++;
 }
-static inline void bytes_zero(uint8_t *to, size_t n)
+static inline void xs_zero(uint8_t *to, size_t n)
 {
     const uint64_t zero = 0;
 
