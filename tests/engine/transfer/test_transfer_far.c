@@ -428,10 +428,10 @@ static void test_long_call_gate(void **state)
     uint64_t top = STACK0 - 0x100;
 
     enter_user(m);
-    set_gdt(m, SEL_FREE, make_gate(SEL_CODE0, 0x80002222, 0xec, 0));
+    set_gdt(m, SEL_FREE, make_gate(SEL_CODE0, 0x80002222, 0xec, 3));
     put(m, AT_GDT + SEL_FREE + 8, 8, 0xffffffff);
     far_memory(m, 0xdead, SEL_FREE);
-    assert_int_equal(RUN(m, CALL_M64), OP_JUMP);
+    assert_int_equal(RUN(m, CALL_M64), OP_JUMP); /* the count is ignored */
     assert_int_equal(cpu->cpl, 0);
     assert_int_equal(cpu->rip, 0xffffffff80002222);
     assert_int_equal(cpu->seg[X86_SS].selector, 0);

@@ -149,6 +149,7 @@ static void test_ldt(void **state)
     assert_int_equal(RUN(m, 0x8e, AX_TO_DS), OP_NEXT);
     assert_int_equal(cpu->seg[X86_DS].base, 0x12345678);
     assert_int_equal(cpu->seg[X86_DS].limit, 0x10);
+    put(m, AT_LDT + 0x20, 8, make_descriptor(0, 0x10, ACC_DATA, FLAG_D));
     cpu->gpr[X86_RAX] = 0x24; /* beyond the LDT's 20H bytes */
     FAULTS(m, X86_GP, 0x24, 0x8e, AX_TO_DS);
 }

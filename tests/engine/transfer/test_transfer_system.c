@@ -267,8 +267,9 @@ static void test_ltr_long(void **state)
     struct machine *m = *state;
     struct x86_cpu *cpu = &m->cpu;
 
-    cpu->gpr[X86_RCX] = SEL_TSS16;
-    FAULTS(m, X86_GP, SEL_TSS16, LTR_CX);
+    set_gdt(m, SEL_FREE, make_descriptor(AT_TSS16, 0x2b, 0x81, 0)); /* no 16-bit TSS */
+    cpu->gpr[X86_RCX] = SEL_FREE;
+    FAULTS(m, X86_GP, SEL_FREE, LTR_CX);
     set_gdt(m, SEL_FREE, make_descriptor(0x12345678, 0x67, 0x89, 0));
     set_gdt(m, SEL_FREE + 8, 0xffff8880);
     cpu->gpr[X86_RCX] = SEL_FREE;

@@ -133,6 +133,10 @@ static void test_old_task_faults(void **state)
     set_gdt(m, SEL_TSSB, make_descriptor(AT_TSSB, 0x67, 0x89, 0));
     set_gdt(m, SEL_TSS16, make_descriptor(AT_TSS16, 0x2a, 0x81, 0));
     FAULTS(m, X86_TS, SEL_TSS16, JMP(SEL_TSS16));
+    cpu->seg[X86_TR].limit = 0x5e; /* no room to save the state */
+    set_gdt(m, SEL_TSS16, make_descriptor(AT_TSS16, 0x2b, 0x81, 0));
+    FAULTS(m, X86_TS, SEL_TSS, JMP(SEL_TSS16));
+    cpu->seg[X86_TR].limit = 0xfff;
     set_gdt(m, SEL_FREE, make_gate(SEL_TSSB, 0, 0x05, 0));
     FAULTS(m, X86_NP, SEL_FREE, JMP(SEL_FREE));
     set_gdt(m, SEL_FREE, make_gate(SEL_DATA0, 0, 0x85, 0));

@@ -177,9 +177,7 @@ int code_check_rip(struct x86_cpu *cpu, const struct descriptor *d, uint64_t rip
 
 int code_check_rip_real(struct x86_cpu *cpu, uint64_t rip)
 {
-    uint64_t limit = x86_vm86(cpu) ? 0xffff : cpu->seg[X86_CS].limit;
-
-    return rip <= limit ? 0 : x86_raise_error(cpu, X86_GP, 0);
+    return rip <= cpu->seg[X86_CS].limit ? 0 : x86_raise_error(cpu, X86_GP, 0);
 }
 
 uint32_t mode_fingerprint(const struct x86_cpu *cpu)

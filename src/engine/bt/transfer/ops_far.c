@@ -105,7 +105,6 @@ static int read_call_gate(struct x86_cpu *cpu, struct descriptor *d, struct call
     if (x86_long_mode(cpu)) {
         gate->offset |= (d->high & 0xffffffff) << 32;
         gate->item_size = 8;
-        gate->parameters = 0;
     }
     return 0;
 }
