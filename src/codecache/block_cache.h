@@ -62,6 +62,7 @@ struct code_exit {
     uint32_t linked;     /* target block, BLOCK_NONE: unlinked */
     uint32_t next, prev; /* in the target's incoming list */
     uint32_t active;     /* position + 1 in the list of linked cells, 0: not in it */
+    uint8_t variant;     /* engine's own: which kind of block the target must be */
     uint8_t poll;        /* link to the polling entry (backward or unknown direction) */
 };
 

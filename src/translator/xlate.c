@@ -140,6 +140,11 @@ static enum insn_op callout_of(const struct xlate *x, const struct insn *insn, b
     }
 }
 
+bool insn_needs_callout(const struct xlate *x, const struct insn *insn, bool last)
+{
+    return callout_of(x, insn, last) != OP_NONE;
+}
+
 static void find_live_flags(struct xlate *x)
 {
     const struct insn *insns = x->in->region->insns + x->block->first;
@@ -274,9 +279,8 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
     case COLD_CELL_JUMP:
         emit_cell_jump(x, cold->value);
         break;
-    case COLD_RETURN_MISS:
-        flags_unpark(x, false);
-        emit_jmp(e, env->stub_return_miss[is_user(x)]);
+    case COLD_WINDOW:
+        emit_cold_window(x, cold);
         break;
     }
 }
@@ -306,6 +310,7 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
     x.parked = x.failed = x.window_opened = false;
     x.sp_adjust = 0;
+    x.window_end = x.windows = 0;
     x.cold_count = 0;
     result->exit_count = 0;
     result->map_count = 0;
@@ -323,10 +328,13 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     bool ended = false;
     for (unsigned i = 0; i < block->count; i++) {
         x.insn = &insns[i];
+        x.number = i;
         x.live_now = x.live[i];
         if (!x.live_now)
             x.parked = false;
         map_mark(&x);
+        if (!window_active(&x))
+            window_open(&x);
         x.branch_ip = x.ip;
         ended = xlate_insn(&x, i + 1 == block->count);
         x.ip += x.insn->len;

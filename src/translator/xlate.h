@@ -2,13 +2,14 @@
  * The translator: one prescanned block -> host code.
  *
  * Registers while translated code runs
- *   guest RAX RCX RDX RBX RBP RSI RDI R8 R12-R15   same-numbered host registers
+ *   guest RAX RCX RDX RBX RBP RSI RDI R12-R15      same-numbered host registers
  *   guest RSP                                      host R11
- *   guest R9 R10 R11                               memory (struct x86_cpu.gpr), loaded on demand
+ *   guest R8 R9 R10 R11                            memory (struct x86_cpu.gpr), loaded on demand
  *   host R9 R10                                    scratch between guest instructions
- *   host RSP                                       private stack of (guest return, host return)
- * pairs gs base                                        struct x86_cpu R9-R11 are the least used
- * guest registers (0.1-2.2 % of instructions touch one).
+ *   host R8                                        host minus guest address of the stack, in a
+ * window host RSP                                       private stack of (guest return, host
+ * return) pairs gs base                                        struct x86_cpu R9-R11 are the least
+ * used guest registers (0.1-2.2 % of instructions touch one).
  *
  * Arithmetic flags and DF are in host RFLAGS. Inserted checks clobber flags only where they are
  * dead or were "parked" (saved by lahf/seto to memory, and brought back before anybody needs them).
@@ -36,11 +37,12 @@ struct xlate_mode {
     uint8_t cpl;
     uint8_t
         flat; /* bit per X86_ES..X86_GS: base 0 and no limit below 4 GiB, readable and writable */
-    uint8_t fpu;  /* enum xlate_fpu bits */
-    bool iopl_ok; /* CLI and STI work on the virtual IF directly */
-    bool bounce;  /* the memory operand is in the bounce buffer, its offset in bounce_offset */
-    bool single;  /* one instruction, then leave (single step, interrupt shadow) */
-    bool count;   /* count events for statistics */
+    uint8_t fpu;     /* enum xlate_fpu bits */
+    bool iopl_ok;    /* CLI and STI work on the virtual IF directly */
+    bool bounce;     /* the memory operand is in the bounce buffer, its offset in bounce_offset */
+    bool single;     /* one instruction, then leave (single step, interrupt shadow) */
+    bool no_windows; /* check every stack access on its own */
+    bool count;      /* count events for statistics */
 };
 enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault */
                  XLATE_TS = 1,
@@ -73,7 +75,9 @@ struct xlate_env {
 };
 
 /* r9d at stub_access */
-enum { ACCESS_SIZE_MASK = 0xff, ACCESS_WRITE = 0x100 };
+enum { ACCESS_SIZE_MASK = 0xfff, ACCESS_WRITE = 0x1000, ACCESS_WINDOW = 0x2000 };
+/* What stub_access returns for a window that cannot be had. */
+enum { ACCESS_NO_WINDOW = 1 };
 
 /* One callout in the code; lives as long as the code. */
 struct xlate_site {
@@ -87,14 +91,15 @@ struct xlate_map { /* ascending host offsets; valid until the next entry */
 };
 enum { XLATE_PARKED = 0x8000 };
 
-enum { XLATE_MAX_EXITS = 4, XLATE_MAX_MAP = 512, XLATE_MAX_CODE = 24576, XLATE_MAX_INSNS = 48 };
+enum { XLATE_MAX_EXITS = 8, XLATE_MAX_MAP = 512, XLATE_MAX_CODE = 24576, XLATE_MAX_INSNS = 48 };
 
 struct xlate_exit {
     uint64_t target;
     uint32_t site; /* position of the rel32, or of the RIP-relative disp32 if cell */
     uint32_t stub; /* position of the unlinked stub */
     bool cell;
-    bool poll; /* must be linked to the polling entry */
+    bool poll;       /* must be linked to the polling entry */
+    bool no_windows; /* the target is the variant with mode.no_windows */
 };
 
 struct xlate_result {

@@ -96,6 +96,18 @@ static uint64_t next_ip(const struct xlate *x)
     return (x->ip + x->insn->len) & ip_mask(x->mode->bits / 8);
 }
 
+void emit_exit_variant(struct xlate *x)
+{
+    unsigned number = exit_new(x, x->ip);
+    struct xlate_exit *out = &x->out->exits[number];
+    out->no_windows = true;
+    out->poll = false;
+    if (out->cell)
+        emit_cell_jump(x, number);
+    else
+        out->site = emit_jmp_later(&x->e);
+}
+
 void xlate_jump(struct xlate *x)
 {
     emit_exit(x, branch_target(x));
@@ -178,8 +190,7 @@ static void load_target(struct xlate *x)
     unsigned size = insn->opsize;
     if (insn->mem.present) {
         emit_operand(x, false);
-        emit_reg_mem(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, H_R10, H_NONE, 0,
-                     0);
+        emit_load_operand(x, size, H_R10);
     } else {
         unsigned src = guest_load(x, insn->rm, H_R10);
         emit_reg_reg(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, src);
@@ -210,27 +221,31 @@ static void push_return(struct xlate *x, uint64_t ip)
     if (fits) {
         if (size == 2)
             emit8(e, 0x66);
-        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, H_R10, H_NONE, 0, 0);
+        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, x->base, x->index, 0, x->disp);
         if (size == 2)
             emit16(e, (uint16_t)ip);
         else
             emit32(e, (uint32_t)ip);
     } else {
         emit_mov_imm(e, H_R9, ip);
-        emit_reg_mem(e, W64, 0x89, H_R9, H_R10, H_NONE, 0, 0);
+        emit_reg_mem(e, W64, 0x89, H_R9, x->base, x->index, 0, x->disp);
     }
     emit_sp_add(x, -(int)size);
 }
 
-/* Guest return address onto the host stack, below the host return address to come. */
+/*
+ * The negated guest return address onto the host stack, below the host return address to come: a
+ * return adds instead of comparing, which leaves flags alone.
+ */
 static void push_pair(struct xlate *x, uint64_t ip)
 {
     struct emit *e = &x->e;
-    if (x->insn->opsize != 8 || (uint64_t)(int64_t)(int32_t)ip == ip) {
+    uint64_t negated = 0 - ip;
+    if (x->insn->opsize != 8 || (uint64_t)(int64_t)(int32_t)negated == negated) {
         emit8(e, 0x68);
-        emit32(e, (uint32_t)ip);
+        emit32(e, (uint32_t)negated);
     } else {
-        emit_mov_imm(e, H_R9, ip);
+        emit_mov_imm(e, H_R9, negated);
         emit8(e, 0x41);
         emit8(e, 0x51); /* push r9 */
     }
@@ -276,18 +291,21 @@ void xlate_return(struct xlate *x)
     struct emit *e = &x->e;
     unsigned size = insn->opsize;
     emit_stack(x, 0, size, false);
-    emit_reg_mem(e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, H_R10, H_R10, H_NONE, 0, 0);
+    emit_load_operand(x, size, H_R10);
     emit_sp_add(x, (int)size + (insn->imm_size ? (int)(uint16_t)insn->imm : 0));
+    settle_for_exit(x);
     if (leaves_always(x)) {
-        settle_for_exit(x);
         emit_indirect(x);
         return;
     }
-    flags_clobber(x); /* parks if nothing did: uses R9 only */
-    emit_reg_mem(e, size == 8 ? W64 : W32, 0x3b, H_R10, H_RSP, H_NONE, 0, 8);
-    cold_add(x, COLD_RETURN_MISS, emit_jcc_later(e, CC_NE));
-    if (x->mode->count)
-        emit_reg_gs(e, 0, W64, 0xff, 0, x->env->return_hits);
-    settle_for_exit(x);
+    /* Zero if the address is the predicted one; JRCXZ and LEA touch no flags. */
+    emit_mov(e, W64, H_R9, H_RCX);
+    emit_reg_mem(e, W64, 0x8b, H_RCX, H_RSP, H_NONE, 0, 8);
+    emit_lea(e, size == 8 ? W64 : W32, H_RCX, H_RCX, H_R10, 0, 0);
+    uint32_t hit = emit_jcxz(x, 8);
+    emit_mov(e, W64, H_RCX, H_R9);
+    emit_jmp(e, x->env->stub_return_miss[is_user(x)]);
+    emit_patch8(e, hit, e->pos);
+    emit_mov(e, W64, H_RCX, H_R9);
     emit8(e, 0xc3);
 }

@@ -9,7 +9,6 @@ enum { TEMPS = 4 };
 /* Host registers of one re-encoded instruction. */
 struct copy {
     unsigned reg, rm, opc, vvvv; /* host numbers of the encoded fields */
-    unsigned base;               /* host register that holds the operand's address */
     bool memory;                 /* the instruction has a memory operand */
     bool no_rex;                 /* AH..BH are named */
     struct {
@@ -119,7 +118,7 @@ static void release(struct xlate *x, const struct copy *c)
     /* Spill slots were taken in order of borrowing: the address first, then temporaries. */
     unsigned slot = 0;
     if (c->memory && c->no_rex && !x->mode->bounce)
-        emit_load_gs(e, W64, c->base, x->env->spill[slot++]);
+        emit_load_gs(e, W64, x->base, x->env->spill[slot++]);
     for (unsigned i = 0; i < c->temp_count; i++) {
         if (c->temp[i].borrowed)
             emit_load_gs(e, W64, c->temp[i].host, x->env->spill[slot++]);
@@ -141,12 +140,13 @@ static void emit_vex(struct xlate *x, const struct copy *c)
 {
     const struct insn *insn = x->insn;
     struct emit *e = &x->e;
-    unsigned b = c->memory ? (x->mode->bounce ? 0 : c->base) : c->rm;
+    unsigned b = c->memory ? (x->mode->bounce ? 0 : x->base) : c->rm;
+    bool index = c->memory && !x->mode->bounce && x->index != H_NONE && x->index >= 8;
     unsigned w = insn->vex_w;
     if (insn->mode != 64 && vex_w_ignored(insn))
         w = 0;
     emit8(e, 0xc4);
-    emit8(e, (c->reg < 8 ? 0x80u : 0) | 0x40 | (b < 8 ? 0x20u : 0) | insn->map);
+    emit8(e, (c->reg < 8 ? 0x80u : 0) | (index ? 0 : 0x40u) | (b < 8 ? 0x20u : 0) | insn->map);
     emit8(e, (w ? 0x80u : 0) | (~c->vvvv & 15) << 3 | (insn->vex_l ? 4u : 0) | insn->vex_pp);
     emit8(e, insn->opcode);
 }
@@ -192,7 +192,9 @@ static void emit_legacy(struct xlate *x, const struct copy *c)
     unsigned rex = insn->rex ? 0x40 | (insn->rex & 8u) : 0;
     if (modrm && !inc_dec && reg >= 8)
         rex |= 0x44;
-    unsigned b = c->memory              ? (x->mode->bounce ? 0 : c->base)
+    if (c->memory && !x->mode->bounce && x->index != H_NONE && x->index >= 8)
+        rex |= 0x42;
+    unsigned b = c->memory              ? (x->mode->bounce ? 0 : x->base)
                  : inc_dec || opc_field ? c->opc
                  : insn->has_modrm      ? c->rm
                                         : 0;
@@ -210,7 +212,7 @@ static void emit_legacy(struct xlate *x, const struct copy *c)
     else if (modrm && x->mode->bounce)
         emit_modrm_mem(e, reg, H_NONE, H_NONE, 0, x->env->bounce + x->in->bounce_offset);
     else if (modrm)
-        emit_modrm_mem(e, reg, c->base, H_NONE, 0, 0);
+        emit_operand_modrm(x, reg);
 }
 
 static void emit_body(struct xlate *x, const struct copy *c)
@@ -230,7 +232,7 @@ static void emit_body(struct xlate *x, const struct copy *c)
         else if (x->mode->bounce)
             emit_modrm_mem(e, c->reg, H_NONE, H_NONE, 0, x->env->bounce + x->in->bounce_offset);
         else
-            emit_modrm_mem(e, c->reg, c->base, H_NONE, 0, 0);
+            emit_operand_modrm(x, c->reg);
     }
     bool moffs = insn->map == 0 && insn->opcode >= 0xa0 && insn->opcode <= 0xa3;
     if (insn->imm_size && !moffs)
@@ -270,8 +272,7 @@ static void copy_direction(struct xlate *x)
 void xlate_copy(struct xlate *x)
 {
     const struct insn *insn = x->insn;
-    struct copy c = {.base = H_R10,
-                     .memory = insn->mem.present,
+    struct copy c = {.memory = insn->mem.present,
                      .no_rex = (insn->gpr_fields & FIELD_HIGH8) != 0,
                      .busy = (uint16_t)((insn->gpr_read | insn->gpr_written) & 0xff)};
     c.busy |= 1u << H_RSP | 1u << H_RBP;
@@ -287,8 +288,11 @@ void xlate_copy(struct xlate *x)
     }
     flags_settle(x);
     if (c.memory && c.no_rex && !x->mode->bounce) {
-        c.base = borrow(x, &c);
-        emit_mov(&x->e, W64, c.base, H_R10);
+        unsigned low = borrow(x, &c);
+        emit_lea(&x->e, W64, low, x->base, x->index, 0, x->disp);
+        x->base = low;
+        x->index = H_NONE;
+        x->disp = 0;
     }
     assign_fields(x, &c);
     map_mark(x);
@@ -322,18 +326,12 @@ void xlate_lea(struct xlate *x)
     guest_store(x, insn->reg, insn->opsize, H_R10);
 }
 
-/* mov [r10], src of size bytes */
-static void emit_store_r10(struct xlate *x, unsigned size, unsigned src)
+/* mov operand, src of size bytes */
+static void emit_store_operand(struct xlate *x, unsigned size, unsigned src)
 {
     if (size == 2)
         emit8(&x->e, 0x66);
-    emit_reg_mem(&x->e, size == 8 ? W64 : W32, 0x89, src, H_R10, H_NONE, 0, 0);
-}
-
-/* mov dst, [r10] of size bytes, zero-extended */
-static void emit_load_r10(struct xlate *x, unsigned size, unsigned dst)
-{
-    emit_reg_mem(&x->e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, dst, H_R10, H_NONE, 0, 0);
+    emit_reg_mem(&x->e, size == 8 ? W64 : W32, 0x89, src, x->base, x->index, 0, x->disp);
 }
 
 void xlate_push(struct xlate *x)
@@ -343,21 +341,21 @@ void xlate_push(struct xlate *x)
     unsigned size = insn->opsize;
     if (insn->mem.present) {
         emit_operand(x, false);
-        emit_load_r10(x, size, H_R9);
+        emit_load_operand(x, size, H_R9);
         emit_store_gs(e, W64, x->env->spill[0], H_R9);
     }
     emit_stack(x, -(int)size, size, true);
     if (insn->mem.present) {
         emit_load_gs(e, W64, H_R9, x->env->spill[0]);
-        emit_store_r10(x, size, H_R9);
+        emit_store_operand(x, size, H_R9);
     } else if (insn->gpr_fields & (FIELD_OPC | FIELD_RM)) {
         unsigned guest =
             insn->gpr_fields & FIELD_OPC ? (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0) : insn->rm;
-        emit_store_r10(x, size, guest_load(x, guest, H_R9));
+        emit_store_operand(x, size, guest_load(x, guest, H_R9));
     } else {
         if (size == 2)
             emit8(e, 0x66);
-        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, H_R10, H_NONE, 0, 0);
+        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, x->base, x->index, 0, x->disp);
         if (size == 2)
             emit16(e, (uint16_t)insn->imm);
         else
@@ -377,22 +375,22 @@ void xlate_pop(struct xlate *x)
             insn->gpr_fields & FIELD_OPC ? (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0) : insn->rm;
         unsigned dst = host_of(guest);
         if (dst != H_NONE && guest != X86_RSP && size != 2) {
-            emit_load_r10(x, size, dst);
+            emit_load_operand(x, size, dst);
             emit_sp_add(x, (int)size);
             return;
         }
-        emit_load_r10(x, size, H_R10);
+        emit_load_operand(x, size, H_R10);
         emit_sp_add(x, (int)size); /* POP SP: the popped value wins */
         guest_store(x, guest, size, H_R10);
         return;
     }
-    emit_load_r10(x, size, H_R9);
+    emit_load_operand(x, size, H_R9);
     emit_store_gs(e, W64, x->env->spill[0], H_R9);
     x->sp_adjust = (int)size; /* the address is computed with the incremented SP */
     emit_operand(x, true);
     x->sp_adjust = 0;
     emit_load_gs(e, W64, H_R9, x->env->spill[0]);
-    emit_store_r10(x, size, H_R9);
+    emit_store_operand(x, size, H_R9);
     emit_sp_add(x, (int)size);
 }
 
@@ -407,7 +405,7 @@ void xlate_leave(struct xlate *x)
         emit_mov(e, bits == 64 ? W64 : W32, H_R10, H_RBP);
     emit_linear(x, X86_SS, size, false);
     emit_tlb(x, size, false);
-    emit_load_r10(x, size, H_R10);
+    emit_load_operand(x, size, H_R10);
     if (bits == 16) {
         emit_lea(e, W32, H_R9, H_RBP, H_NONE, 0, (int)size);
         guest_store(x, X86_RSP, 2, H_R9);
@@ -427,5 +425,5 @@ void xlate_xlat(struct xlate *x)
         emit_reg_reg(e, W32, 0x0fb7, H_R10, H_R10);
     emit_linear(x, x->insn->mem.seg, 1, false);
     emit_tlb(x, 1, false);
-    emit_reg_mem(e, W32, 0x8a, H_RAX, H_R10, H_NONE, 0, 0);
+    emit_reg_mem(e, W32, 0x8a, H_RAX, x->base, x->index, 0, x->disp);
 }

@@ -5,13 +5,13 @@
 #include "translator/emit.h"
 #include "translator/xlate.h"
 
-enum cold_kind {                   /* code that runs rarely, placed behind the block */
-                 COLD_ACCESS,      /* TLB miss: refill and go back */
-                 COLD_BOUNCE,      /* segment bounds: C executes the instruction */
-                 COLD_EVENT,       /* poll found a request */
-                 COLD_EVENT_RCX,   /* the same, RCX is in R9 */
-                 COLD_CELL_JUMP,   /* conditional jump to a cell exit */
-                 COLD_RETURN_MISS, /* return address is not the predicted one */
+enum cold_kind {                 /* code that runs rarely, placed behind the block */
+                 COLD_ACCESS,    /* TLB miss: refill and go back */
+                 COLD_BOUNCE,    /* segment bounds: C executes the instruction */
+                 COLD_EVENT,     /* poll found a request */
+                 COLD_EVENT_RCX, /* the same, RCX is in R9 */
+                 COLD_CELL_JUMP, /* conditional jump to a cell exit */
+                 COLD_WINDOW,    /* stack window: refill, or go on in the variant without windows */
 };
 
 struct cold {
@@ -41,7 +41,12 @@ struct xlate {
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
     bool failed;                        /* some table is full */
     bool window_opened;                 /* STI seen: exits must poll */
-    int sp_adjust;                      /* POP m: added to RSP-based addresses */
+    unsigned base, index;               /* host registers that address the current operand */
+    int32_t disp;                       /* displacement from them */
+    unsigned number;                    /* of the current instruction in the block */
+    unsigned window_end; /* first instruction behind the open stack window, 0: none */
+    unsigned windows;    /* opened so far */
+    int sp_adjust;       /* POP m: added to RSP-based addresses */
     struct cold cold[COLD_MAX];
     unsigned cold_count;
 };
@@ -60,7 +65,7 @@ static inline unsigned host_of(unsigned guest)
 {
     if (guest == X86_RSP)
         return H_R11;
-    return guest >= 9 && guest <= 11 ? (unsigned)H_NONE : guest;
+    return guest >= 8 && guest <= 11 ? (unsigned)H_NONE : guest;
 }
 
 static inline bool is_user(const struct xlate *x)
@@ -78,6 +83,8 @@ void flags_settle(struct xlate *x);
 /* Brings parked flags back (R9 is destroyed; keep_r9 uses a spill slot instead). */
 void flags_unpark(struct xlate *x, bool keep_r9);
 void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op);
+/* True if a C function runs instead of a copy (also when a feature or the FPU is not available). */
+bool insn_needs_callout(const struct xlate *x, const struct insn *insn, bool last);
 
 /* --- xlate_memory.c --- */
 /* Host register with the guest register's value; memory-resident ones are loaded into scratch. */
@@ -88,14 +95,34 @@ void guest_store(struct xlate *x, unsigned guest, unsigned size, unsigned src);
 void emit_offset(struct xlate *x, const struct insn_mem *mem);
 /* R10 = offset -> linear address, with segment bounds check. */
 void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write);
-/* R10 = linear -> host address through the TLB. */
+/* R10 = linear -> host address through the TLB; the operand is [R10]. */
 void emit_tlb(struct xlate *x, unsigned size, bool write);
-/* All three for the explicit operand of the current instruction. */
+/* All three for the explicit operand of the current instruction: sets base, index and disp. */
 void emit_operand(struct xlate *x, bool write);
-/* R10 = host address of the stack item at SP + displacement. */
+/* The same for the stack item at SP + displacement. */
 void emit_stack(struct xlate *x, int displacement, unsigned size, bool write);
+/* mov dst, operand of size bytes, zero-extended. */
+void emit_load_operand(struct xlate *x, unsigned size, unsigned dst);
 /* SP += delta by the stack address size. */
 void emit_sp_add(struct xlate *x, int delta);
+
+/* The prefix-less ModRM form of the current operand. */
+static inline void emit_operand_modrm(struct xlate *x, unsigned reg)
+{
+    emit_modrm_mem(&x->e, reg, x->base, x->index, 0, x->disp);
+}
+
+/* --- xlate_window.c --- */
+/* Opens a stack window at the current instruction if that pays. */
+void window_open(struct xlate *x);
+void emit_cold_window(struct xlate *x, const struct cold *cold);
+static inline bool window_active(const struct xlate *x)
+{
+    return x->number < x->window_end;
+}
+/* True if an access through RSP + displacement goes through the open window; then it is the
+ * operand. */
+bool window_covers(struct xlate *x, unsigned base, unsigned index, int displacement);
 
 /* --- xlate_copy.c --- */
 void xlate_copy(struct xlate *x);
@@ -115,5 +142,7 @@ void xlate_call(struct xlate *x);
 void xlate_jump_indirect(struct xlate *x);
 void xlate_return(struct xlate *x);
 void emit_cell_jump(struct xlate *x, unsigned exit_number);
+/* Leaves for the variant without stack windows that starts at the current instruction. */
+void emit_exit_variant(struct xlate *x);
 
 #endif

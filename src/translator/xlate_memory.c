@@ -102,6 +102,9 @@ void emit_tlb(struct xlate *x, unsigned size, bool write)
     cold->back = e->pos;
     cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
     cold->tag = tag;
+    x->base = H_R10;
+    x->index = H_NONE;
+    x->disp = 0;
 }
 
 /* BT and kin with a register bit offset address memory outside the operand (SDM vol. 1, 3.1.1.9).
@@ -135,6 +138,8 @@ static void emit_bit_string_offset(struct xlate *x)
 void emit_operand(struct xlate *x, bool write)
 {
     const struct insn_mem *mem = &x->insn->mem;
+    if (window_covers(x, mem->base, mem->index, (int)mem->disp + x->sp_adjust))
+        return;
     emit_offset(x, mem);
     if (is_bit_string(x->insn))
         emit_bit_string_offset(x);
@@ -146,11 +151,19 @@ void emit_stack(struct xlate *x, int displacement, unsigned size, bool write)
 {
     struct emit *e = &x->e;
     unsigned bits = x->mode->stack_bits;
+    if (window_covers(x, X86_RSP, GPR_NONE, displacement))
+        return;
     emit_lea(e, bits == 64 ? W64 : W32, H_R10, H_R11, H_NONE, 0, displacement);
     if (bits == 16)
         emit_truncate(x, 2);
     emit_linear(x, X86_SS, size, write);
     emit_tlb(x, size, write);
+}
+
+void emit_load_operand(struct xlate *x, unsigned size, unsigned dst)
+{
+    emit_reg_mem(&x->e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, dst, x->base, x->index, 0,
+                 x->disp);
 }
 
 void emit_sp_add(struct xlate *x, int delta)

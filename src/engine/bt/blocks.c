@@ -11,6 +11,7 @@ enum { PAGE = 4096, MAX_INSN_BYTES = 15 };
 enum { REGION_BLOCKS = 8, REGION_INSNS = 160, BLOCK_INSNS = 32 };
 
 enum { /* mode key bits above those of the packed struct xlate_mode */
+       KEY_NO_WINDOWS = 1u << 29,
        KEY_BOUNCE = 1u << 30,
        KEY_SINGLE = 1u << 31,
 };
@@ -351,6 +352,7 @@ static void file_exits(struct vcpu *vcpu, const struct build *build, uint32_t ho
             .stub = host_offset + out->stub,
             .cell = out->cell ? build->cells[i] : (uint32_t)CELL_NONE,
             .poll = out->poll,
+            .variant = out->no_windows ? BT_NO_WINDOWS : BT_NORMAL,
         };
         block_cache_add_exit(&vcpu->cache, &code_exit);
     }
@@ -461,7 +463,7 @@ static uint32_t build_region(struct vcpu *vcpu, const struct target *t,
 {
     struct block_key key = make_key(vcpu, t, key_flags);
     uint32_t entry = build_block(vcpu, t, &vcpu->region.blocks[0], mode, &key, bounce_offset);
-    if (entry == BLOCK_NONE || mode->single || mode->bounce)
+    if (entry == BLOCK_NONE || mode->single || mode->bounce || mode->no_windows)
         return entry;
     for (unsigned i = 1; i < vcpu->region.block_count; i++) {
         const struct prescan_block *scanned = &vcpu->region.blocks[i];
@@ -501,11 +503,14 @@ static uint32_t find_or_build(struct vcpu *vcpu, const struct xlate_mode *mode, 
     return block;
 }
 
-uint32_t bt_block(struct vcpu *vcpu, bool single)
+uint32_t bt_block(struct vcpu *vcpu, enum bt_variant variant)
 {
+    static const uint64_t key_flags[] = {
+        [BT_NORMAL] = 0, [BT_SINGLE] = KEY_SINGLE, [BT_NO_WINDOWS] = KEY_NO_WINDOWS};
     struct xlate_mode mode = vcpu->mode;
-    mode.single = single;
-    return find_or_build(vcpu, &mode, single ? KEY_SINGLE : 0, 0);
+    mode.single = variant == BT_SINGLE;
+    mode.no_windows = variant == BT_NO_WINDOWS;
+    return find_or_build(vcpu, &mode, key_flags[variant], 0);
 }
 
 uint32_t bt_bounce_block(struct vcpu *vcpu, unsigned bounce_offset)

@@ -59,7 +59,8 @@ struct vcpu {
     uint64_t spill[2];
     uint64_t host_rsp, c_rsp, enter_target;
     uint64_t exit_arg, exit_pc;
-    uint64_t stack_top; /* of the return-pair stack; the sentinel pair is here */
+    uint64_t stack_top;    /* of the return-pair stack; the sentinel pair is here */
+    uint64_t window_delta; /* R8 across stub_access */
     uint64_t return_hits, return_misses;
     uint32_t exit_reason;
     uint16_t flags_park;
@@ -111,11 +112,13 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site);
 void bt_load_vectors(struct vcpu *vcpu);
 
 /* --- blocks.c --- */
-/*
- * Finds or makes the block at cpu.rip in the current mode. BLOCK_NONE: cpu.fault is set. single: a
- * block of one instruction that always leaves.
- */
-uint32_t bt_block(struct vcpu *vcpu, bool single);
+enum bt_variant {
+    BT_NORMAL,
+    BT_SINGLE,     /* one instruction that always leaves */
+    BT_NO_WINDOWS, /* every stack access is checked on its own */
+};
+/* Finds or makes the block at cpu.rip in the current mode. BLOCK_NONE: cpu.fault is set. */
+uint32_t bt_block(struct vcpu *vcpu, enum bt_variant variant);
 /* A block that executes one instruction on the bounce buffer at the given offset. */
 uint32_t bt_bounce_block(struct vcpu *vcpu, unsigned bounce_offset);
 /* Recomputes mode and keys after X86_DIRTY_MODE. */

@@ -20,18 +20,21 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
     unsigned size = descriptor & ACCESS_SIZE_MASK;
     unsigned access = mmu_cpl_access(cpu) | (descriptor & ACCESS_WRITE ? (unsigned)MMU_WRITE : 0);
     vcpu->stats.tlb_misses++;
-    vcpu->exit_pc = host_pc;
+    bool window = descriptor & ACCESS_WINDOW;
+    vcpu->exit_pc = window ? 0 : host_pc;
     vcpu->exit_reason = BT_EXIT_SLOW;
     if (vcpu->mode.bits == 64 && !(mmu_canonical(linear) && mmu_canonical(linear + size - 1)))
-        return 0;
+        return window ? ACCESS_NO_WINDOW : 0;
     uint8_t *host;
     switch (mmu_fill(cpu, linear, size, access, &host)) {
     case MMU_DIRECT:
         vcpu->exit_pc = 0;
         return (uint64_t)(uintptr_t)host;
     case MMU_INDIRECT:
-        return 0;
+        return window ? ACCESS_NO_WINDOW : 0;
     case MMU_FAULT:
+        if (window) /* the access itself, if it comes to that, faults in the other variant */
+            return ACCESS_NO_WINDOW;
         break;
     }
     vcpu->exit_reason = BT_EXIT_GUEST_FAULT;
@@ -252,7 +255,7 @@ static bool run_single(struct vcpu *vcpu)
         return deliver_fault(vcpu);
     }
     cpu->shadow = 0;
-    uint32_t block = bt_block(vcpu, true);
+    uint32_t block = bt_block(vcpu, BT_SINGLE);
     if (block == BLOCK_NONE)
         return deliver_fault(vcpu);
     uint32_t link = NO_EXIT;
@@ -320,7 +323,9 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
                 return stop_reason(vcpu, err);
             continue;
         }
-        uint32_t block = bt_block(vcpu, false);
+        enum bt_variant variant =
+            link == NO_EXIT ? BT_NORMAL : (enum bt_variant)vcpu->cache.exits[link].variant;
+        uint32_t block = bt_block(vcpu, variant);
         if (block == BLOCK_NONE) {
             link = NO_EXIT;
             if (!deliver_fault(vcpu))

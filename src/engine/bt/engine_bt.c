@@ -2,6 +2,7 @@
 #include "engine/bt/bt.h"
 
 #include <errno.h>
+#include <immintrin.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,9 @@ static void layout_changed(void *ctx)
 
 static void enter_device(void *ctx)
 {
-    bt_park_vectors(&((struct vcpu *)ctx)->cpu);
+    struct vcpu *vcpu = ctx;
+    if (_readgsbase_u64() == (uint64_t)(uintptr_t)vcpu) /* not a device's own thread */
+        bt_park_vectors(&vcpu->cpu);
 }
 
 static void cpu_init(struct vcpu *vcpu, const struct engine_config *config)

@@ -12,7 +12,7 @@
 #define VCPU(field) ((int32_t)offsetof(struct vcpu, field))
 
 static const uint8_t saved_gprs[] = {H_RAX, H_RCX, H_RDX, H_RBX, H_RBP, H_RSI,
-                                     H_RDI, H_R8,  H_R12, H_R13, H_R14, H_R15};
+                                     H_RDI, H_R12, H_R13, H_R14, H_R15};
 static const uint8_t callee_saved[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
 
 static int32_t gpr(unsigned reg)
@@ -152,6 +152,7 @@ static uint64_t stub_access(struct emit *e)
 {
     uint64_t start = here(e);
     save_gprs(e);
+    emit_store_gs(e, W64, VCPU(window_delta), H_R8);
     emit8(e, 0xfc); /* cld */
     emit_load_gs(e, W64, H_RDI, VCPU(self));
     emit_mov(e, W64, H_RSI, H_R10);
@@ -165,6 +166,7 @@ static uint64_t stub_access(struct emit *e)
     emit_load_gs(e, W64, H_RSP, VCPU(host_rsp));
     load_direction(e);
     load_gprs(e);
+    emit_load_gs(e, W64, H_R8, VCPU(window_delta));
     emit8(e, 0xc3);
     emit_patch(e, failed, e->pos);
     emit_reg_gs(e, 0, W64, 0x83, 0, VCPU(host_rsp)); /* drop the return address */
@@ -282,8 +284,8 @@ static int stack_init(struct vcpu *vcpu, uint64_t sentinel, struct vd_error *err
     vcpu->stack = stack;
     uint64_t *top = (uint64_t *)(void *)(stack + BT_GUARD_SIZE + BT_STACK_SIZE - 64);
     top[0] = sentinel;
-    top[1] =
-        0x7fffffffffffffffull; /* no code is there: not canonical, beyond 32-bit code's 4 GiB - 1 */
+    /* Negated, as all pairs; no code is there: not canonical, and 4 GiB - 1 in its low half. */
+    top[1] = 0 - 0x7fffffffffffffffull;
     vcpu->stack_top = (uint64_t)(uintptr_t)top;
     bt_stack_reset(vcpu);
     return 0;
