@@ -108,9 +108,10 @@ static void write_enable(struct vga *vga, uint16_t value)
     }
     /* The DAC's entries keep their brightness when its width changes. */
     for (unsigned i = 0; i < 256 && was_8bit != is_8bit; i++)
-        for (unsigned j = 0; j < 3; j++)
-            vga->dac[i][j] =
-                is_8bit ? (uint8_t)(vga->dac[i][j] << 2) : (uint8_t)(vga->dac[i][j] >> 2);
+        for (unsigned j = 0; j < 3; j++) {
+            uint8_t *entry = &vga->dac[i][j];
+            *entry = (uint8_t)(is_8bit ? *entry << 2 : *entry >> 2);
+        }
 }
 
 void vga_vbe_write(struct vga *vga, unsigned index, uint16_t value)
