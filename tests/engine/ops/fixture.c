@@ -139,7 +139,7 @@ void flat_segments(struct guest *g, unsigned bits, unsigned cpl)
     for (unsigned seg = X86_ES; seg <= X86_GS; seg++) {
         uint32_t attr = seg == X86_CS ? code : DATA_ATTR | (uint32_t)X86_AR_G | X86_AR_DB;
 
-        set_segment(&g->cpu, (enum x86_segreg)seg, (uint16_t)(8 * (seg == X86_CS ? 1 : 2) | cpl),
+        set_segment(&g->cpu, (enum x86_segreg)seg, (uint16_t)((seg == X86_CS ? 8u : 16u) | cpl),
                     attr | dpl, 0xffffffff);
     }
     set_segment(&g->cpu, X86_TR, 0x60, 0x8b, 0xffff);
@@ -227,7 +227,7 @@ void set_iopl(struct guest *g, unsigned iopl)
 void enable_paging32(struct guest *g)
 {
     put(g, AT_PD32, 4, AT_PT32 | 7);
-    for (unsigned i = 0; i < 1024; i++)
+    for (uint32_t i = 0; i < 1024; i++)
         put(g, AT_PT32 + 4 * i, 4, i << 12 | 7);
     g->cpu.cr3 = AT_PD32;
     g->cpu.cr0 |= X86_CR0_PG;
