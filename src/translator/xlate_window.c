@@ -9,7 +9,7 @@
  */
 #include "translator/xlate_internal.h"
 
-enum { WINDOW_BYTES = 1024, WINDOW_MAX = 4, WINDOW_MIN_ACCESSES = 2 };
+enum { WINDOW_BYTES = 1024, WINDOW_MAX = 4 };
 
 struct window {
     int low, high; /* bytes relative to RSP at the start */
@@ -137,36 +137,47 @@ static bool window_possible(const struct xlate *x)
            x->windows < WINDOW_MAX && (mode->bits == 64 || (mode->flat & 1u << X86_SS));
 }
 
-static bool starts_window(const struct xlate *x, const struct insn *insn)
+/* Simulates from the current instruction; returns the first instruction behind the window. */
+static unsigned find_window(const struct xlate *x, struct window *w, unsigned *first_access)
 {
-    switch ((enum insn_kind)insn->kind) {
-    case KIND_PUSH:
-    case KIND_POP:
-        return true;
-    case KIND_COPY:
-        return stack_operand(x, insn) || constant_shift(x, insn);
-    default:
-        return false;
-    }
-}
-
-void window_open(struct xlate *x)
-{
-    if (!window_possible(x) || !starts_window(x, x->insn))
-        return;
-    struct window w = {.low = 0};
     unsigned end = x->number;
     bool last = false;
+    *first_access = x->block->count;
     while (end < x->block->count && !last) {
-        struct window next = w;
+        struct window next = *w;
         bool is_last = end + 1 == x->block->count;
         const struct insn *insn = x->insn + (end - x->number);
         if (insn_needs_callout(x, insn, is_last) || !window_step(x, &next, insn, &last))
             break;
-        w = next;
+        if (next.accesses && !w->accesses)
+            *first_access = end;
+        *w = next;
         end++;
     }
-    if (w.accesses < WINDOW_MIN_ACCESSES)
+    return end;
+}
+
+/*
+ * A window opens at its first access; or earlier, at the last instruction in front of which flags
+ * are still dead, if they are live at the access (function ends: ADD RSP, POP, RET).
+ */
+static bool worth_opening(const struct xlate *x, const struct window *w, unsigned first_access)
+{
+    if (!w->accesses)
+        return false;
+    if (first_access == x->number)
+        return w->accesses > 1;
+    return !x->live_now && x->live[x->number + 1] && x->live[first_access];
+}
+
+void window_open(struct xlate *x)
+{
+    if (!window_possible(x))
+        return;
+    struct window w = {.low = 0};
+    unsigned first_access;
+    unsigned end = find_window(x, &w, &first_access);
+    if (!worth_opening(x, &w, first_access))
         return;
     struct emit *e = &x->e;
     const struct xlate_env *env = x->env;

@@ -30,11 +30,12 @@ void bt_update_mode(struct vcpu *vcpu)
     mode->stack_bits = (uint8_t)x86_stack_bits(cpu);
     mode->cpl = cpu->cpl;
     mode->flat = 0;
-    for (unsigned i = X86_ES; i <= X86_DS; i++) {
+    /* 64-bit code ignores bases and limits, and changes of them do not mark the mode dirty. */
+    for (unsigned i = X86_ES; i <= X86_DS && mode->bits != 64; i++) {
         if (i != X86_CS && segment_flat(&cpu->seg[i]))
             mode->flat |= (uint8_t)(1u << i);
     }
-    if (cs->base == 0 && cs->read_end >= 0x100000000ull)
+    if (mode->bits != 64 && cs->base == 0 && cs->read_end >= 0x100000000ull)
         mode->flat |= 1 << X86_CS; /* reads; writes through CS take the slow path by write_end */
     mode->fpu =
         (uint8_t)((cpu->cr0 & X86_CR0_TS ? XLATE_TS : 0) | (cpu->cr0 & X86_CR0_EM ? XLATE_EM : 0) |
@@ -201,7 +202,7 @@ static int fetch_linear(struct vcpu *vcpu, uint64_t *linear)
 unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
-    uint64_t linear, gpa;
+    uint64_t linear = 0, gpa;
     if (fetch_linear(vcpu, &linear) < 0 || mmu_translate(cpu, linear, exec_access(vcpu), &gpa) < 0)
         return 0;
     unsigned limit = size;

@@ -74,7 +74,7 @@ struct vcpu {
     volatile uint8_t kicked; /* vcpu_kick was called */
     bool address_changed;    /* cells, jump caches and return pairs may be stale */
     bool code_changed;       /* blocks were invalidated */
-    bool tf_step;            /* the current instruction is single-stepped */
+    uint32_t watch_hits;     /* data breakpoints hit by the last slow step, as in DR6 */
     struct xlate_mode mode;
     uint64_t mode_key, base_key;
     uint64_t jump_key[2];
@@ -153,6 +153,7 @@ enum vcpu_exit bt_run(struct vcpu *vcpu, struct vd_error *err);
 
 /* --- stats.c --- */
 void bt_print_stats(struct vcpu *vcpu, FILE *out, int json);
+void bt_trace_exit(struct vcpu *vcpu, enum bt_exit reason);
 void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
                     const struct xlate_result *result);
 

@@ -87,6 +87,8 @@ enum bt_exit bt_enter(struct vcpu *vcpu, const uint8_t *host)
     uint32_t (*enter)(void) = (uint32_t(*)(void))(uintptr_t)vcpu->stub_enter;
     enum bt_exit reason = (enum bt_exit)enter();
     vcpu->stats.exits[reason]++;
+    if (vcpu->config.trace & TRACE_EXITS)
+        bt_trace_exit(vcpu, reason);
     if (vcpu->exit_pc) { /* an access or bounce stub: find the guest instruction */
         bt_locate(vcpu, vcpu->exit_pc - 1);
         vcpu->exit_pc = 0;
@@ -186,7 +188,18 @@ static int raise_debug(struct x86_cpu *cpu, uint64_t dr6, bool trap)
     return -1;
 }
 
-/* A host signal or slow step produced an outcome; false: shutdown or host error. */
+/* Data breakpoints trap behind the instruction (SDM vol. 3, 17.2.4). */
+static bool watch_trap(struct vcpu *vcpu)
+{
+    uint32_t hits = vcpu->watch_hits;
+    vcpu->watch_hits = 0;
+    if (!hits)
+        return true;
+    raise_debug(&vcpu->cpu, hits, true);
+    return deliver_fault(vcpu);
+}
+
+/* A slow step; false: shutdown or host error. */
 static bool finish_slow(struct vcpu *vcpu, bool *completed)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -197,11 +210,12 @@ static bool finish_slow(struct vcpu *vcpu, bool *completed)
     case OP_NEXT:
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         *completed = true;
-        return true;
+        return watch_trap(vcpu);
     case OP_JUMP:
-    case OP_HALT:
         *completed = true;
         return true;
+    case OP_HALT: /* a host failure during the bounce */
+        return false;
     case OP_REPEAT:
         return true;
     case OP_FAULT:

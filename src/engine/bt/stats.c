@@ -77,6 +77,13 @@ void bt_print_stats(struct vcpu *vcpu, FILE *out, int json)
         fprintf(out, "}\n");
 }
 
+void bt_trace_exit(struct vcpu *vcpu, enum bt_exit reason)
+{
+    bt_park_vectors(&vcpu->cpu);
+    fprintf(stderr, "exit %s at %04x:%016" PRIx64 "\n", exit_names[reason],
+            vcpu->cpu.seg[X86_CS].selector, vcpu->cpu.rip);
+}
+
 void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
                     const struct xlate_result *result)
 {
