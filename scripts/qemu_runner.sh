@@ -20,6 +20,7 @@ memory=256M
 serial=
 display=none
 screenshot=
+bios=
 set -- "$@" --
 # Rotates through the arguments: takes ours from the front, appends QEMU's at the back.
 while [ "$1" != -- ]; do
@@ -39,7 +40,10 @@ while [ "$1" != -- ]; do
     --kernel) set -- "$@" -kernel "$value" ;;
     --initrd) set -- "$@" -initrd "$value" ;;
     --append) set -- "$@" -append "$value" ;;
-    --bios) set -- "$@" -bios "$value" ;;
+    --bios)
+        bios=$value
+        set -- "$@" -bios "$value"
+        ;;
     -m) memory=$value ;;
     --cpu) cpu=$value ;;
     --serial) serial=$value ;;
@@ -47,10 +51,11 @@ while [ "$1" != -- ]; do
     --screenshot) screenshot=$value ;;
     --debugcon)
         case $value in
-        stdio) set -- "$@" -debugcon stdio ;;
-        file:*) set -- "$@" -debugcon "$value" ;;
+        stdio) set -- "$@" -chardev stdio,id=debug ;;
+        file:*) set -- "$@" -chardev "file,id=debug,path=${value#file:}" ;;
         *) fail "--debugcon $value has no counterpart" ;;
         esac
+        set -- "$@" -device isa-debugcon,iobase=0x402,chardev=debug
         ;;
     --trace) ;;
     *) fail "$option has no counterpart" ;;
@@ -79,5 +84,17 @@ file:*) set -- "$@" -serial "$serial" ;;
 '') [ "$display" = text ] || set -- "$@" -serial mon:stdio ;;
 esac
 [ -z "$screenshot" ] || echo "qemu_runner: --screenshot is ignored" >&2
-exec "$system" -machine pc,accel=tcg -nodefaults -vga std -no-reboot \
-    -cpu "$cpu" -m "$memory" "$@"
+set -- "$system" -machine pc,accel=tcg -nodefaults -vga std -no-reboot -cpu "$cpu" \
+    -m "$memory" "$@"
+[ -n "$bios" ] || exec "$@"
+
+# QEMU ends a triple fault like a reset; its log tells them apart.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+"$@" -d cpu_reset -D "$log" || status=$?
+if [ "$status" = 0 ] && grep -q '^Triple fault' "$log"; then
+    echo "qemu_runner: triple fault" >&2
+    status=3
+fi
+exit "$status"
