@@ -65,13 +65,13 @@ void bt_update_mode(struct vcpu *vcpu)
 void bt_jump_clear(struct vcpu *vcpu, unsigned user)
 {
     bytes_zero(vcpu->jump[user], sizeof(vcpu->jump[user]));
-    vcpu->jump[user][0].ip = 1; /* ip 0 has index 0, ip 1 has not */
+    vcpu->jump[user][0].negated_ip = 1; /* 0 would be the entry of ip 0 */
 }
 
 void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block)
 {
     struct jump_entry *entry = &vcpu->jump[vcpu->cpu.cpl == 3][ip & JUMP_MASK];
-    entry->ip = ip;
+    entry->negated_ip = 0 - ip;
     entry->host = (uint64_t)(uintptr_t)block_entry(&vcpu->cache, block);
 }
 
@@ -91,8 +91,8 @@ static void block_gone(void *ctx, const struct code_block *block)
     uint64_t ip = block->key.ip;
     for (unsigned user = 0; user < 2; user++) {
         struct jump_entry *entry = &vcpu->jump[user][ip & JUMP_MASK];
-        if (entry->ip == ip)
-            entry->ip = (ip & JUMP_MASK) == 0;
+        if (entry->negated_ip == 0 - ip)
+            entry->negated_ip = (ip & JUMP_MASK) == 0;
     }
 }
 

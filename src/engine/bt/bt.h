@@ -28,8 +28,8 @@ enum bt_exit { /* why translated code was left; also what bt_callout returns (0:
 
 enum { JUMP_BITS = 10, JUMP_SIZE = 1 << JUMP_BITS, JUMP_MASK = JUMP_SIZE - 1 };
 
-struct jump_entry { /* indirect branch targets; index = ip & JUMP_MASK */
-    uint64_t ip;    /* an impossible ip for its index: empty */
+struct jump_entry {      /* indirect branch targets; index = ip & JUMP_MASK */
+    uint64_t negated_ip; /* minus the ip; of an ip that has another index: empty */
     uint64_t host;
 };
 

@@ -212,56 +212,58 @@ static uint64_t stub_callout(struct emit *e)
     return start;
 }
 
-/* R9 = RAX, flags in flags_park. */
-static void park_flags(struct emit *e)
+/* shlx/shrx dst, src, count */
+static void shift_x(struct emit *e, unsigned pp, unsigned dst, unsigned src, unsigned count)
 {
-    emit_mov(e, W64, H_R9, H_RAX);
-    emit8(e, 0x9f);                         /* lahf */
-    emit_reg_reg(e, W32, 0x0f90, 0, H_RAX); /* seto al */
-    emit_reg_gs(e, 0x66, W32, 0x89, H_RAX, VCPU(flags_park));
+    emit8(e, 0xc4);
+    emit8(e, (dst < 8 ? 0x80u : 0) | 0x40 | (src < 8 ? 0x20u : 0) | 2);
+    emit8(e, 0x80 | (~count & 15) << 3 | pp); /* W = 1 */
+    emit8(e, 0xf7);
+    emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
 }
 
-static void unpark_flags(struct emit *e)
-{
-    emit_reg_gs(e, 0, W32, 0x0fb7, H_RAX, VCPU(flags_park));
-    emit8(e, 0x04);
-    emit8(e, 0x7f);
-    emit8(e, 0x9e); /* sahf */
-    emit_mov(e, W64, H_RAX, H_R9);
-}
+enum { SHLX = 1, SHRX = 3 }; /* VEX.pp */
 
-/* jmp/call with r10 = guest ip: goes to its code through the jump cache. */
+/* jmp/call with r10 = guest ip: goes to its code through the jump cache. Touches no flags. */
 static uint64_t stub_indirect(struct emit *e, unsigned user, uint64_t lookup_exit,
                               uint64_t *return_miss)
 {
     uint64_t start = here(e);
-    park_flags(e);
     uint32_t entry = e->pos;
-    emit_mov(e, W32, H_RAX, H_R10);
-    emit_alu_imm32(e, W32, 4, H_RAX, JUMP_MASK);
-    emit_reg_reg(e, W32, 0xc1, 4, H_RAX); /* shl eax, 4: sizeof(struct jump_entry) */
-    emit8(e, 4);
     int32_t jump =
         (int32_t)(offsetof(struct vcpu, jump) + user * sizeof(struct jump_entry) * JUMP_SIZE);
-    emit_reg_gs_index(e, W64, 0x3b, H_R10, H_RAX, jump + (int32_t)offsetof(struct jump_entry, ip));
-    uint32_t miss = emit_jcc_later(e, CC_NE);
-    emit_reg_gs_index(e, W64, 0x8b, H_R10, H_RAX,
-                      jump + (int32_t)offsetof(struct jump_entry, host));
-    unpark_flags(e);
-    emit8(e, 0x41); /* jmp r10 */
-    emit8(e, 0xff);
-    emit8(e, 0xe2);
-    emit_patch(e, miss, e->pos);
-    unpark_flags(e);
+    _Static_assert(sizeof(struct jump_entry) == 16, "the index is shifted by 4");
+    emit_mov_imm(e, H_R9, 64 - JUMP_BITS);
+    shift_x(e, SHLX, H_R8, H_R10, H_R9);
+    emit_mov_imm(e, H_R9, 64 - JUMP_BITS - 4);
+    shift_x(e, SHRX, H_R8, H_R8, H_R9);
+    emit_mov(e, W64, H_R9, H_RCX);
+    emit_reg_gs_index(e, W64, 0x8b, H_RCX, H_R8,
+                      jump + (int32_t)offsetof(struct jump_entry, negated_ip));
+    emit_lea(e, W64, H_RCX, H_RCX, H_R10, 0, 0);
+    emit8(e, 0xe3); /* jrcxz */
+    emit8(e, 0);
+    uint32_t hit = e->pos - 1;
+    emit_mov(e, W64, H_RCX, H_R9);
     emit_jmp(e, lookup_exit);
+    emit_patch8(e, hit, e->pos);
+    emit_mov(e, W64, H_RCX, H_R9);
+    emit_reg_gs_index(e, W32, 0xff, 4, H_R8, jump + (int32_t)offsetof(struct jump_entry, host));
 
     /* A return whose prediction failed: like the CPU's own predictor, drop one pair. */
     *return_miss = here(e);
-    park_flags(e);
+    emit_mov(e, W64, H_R9, H_RAX);
+    emit8(e, 0x9f);                         /* lahf */
+    emit_reg_reg(e, W32, 0x0f90, 0, H_RAX); /* seto al */
     emit_reg_gs(e, 0, W64, 0x3b, H_RSP, VCPU(stack_top));
     emit8(e, 0x73); /* jae: only the sentinel is left */
     emit8(e, 5);
     emit_reg_mem(e, W64, 0x8d, H_RSP, H_RSP, H_NONE, 0, 16);
+    emit_reg_gs(e, 0, W64, 0xff, 0, VCPU(return_misses));
+    emit8(e, 0x04); /* add al, 7fh */
+    emit8(e, 0x7f);
+    emit8(e, 0x9e); /* sahf */
+    emit_mov(e, W64, H_RAX, H_R9);
     emit_patch(e, emit_jmp_later(e), entry);
     return start;
 }
