@@ -69,24 +69,15 @@ static uint32_t mask_bits(const uint8_t *mask, unsigned element, unsigned count)
     return bits;
 }
 
-/*
- * MMX registers are the physical x87 registers, the image holds ST(i). Every MMX instruction sets
- * TOP to 0 and all tags to valid: turns the image accordingly, after which MMi is the i-th.
- */
+/* Every MMX instruction sets TOP to 0 and all tags to valid. */
 static void enter_mmx(struct x86_cpu *cpu)
 {
-    unsigned fsw = xs_get16(cpu->xsave + XS_FSW), top = fsw >> 11 & 7;
-    uint8_t old[8 * 16];
-
-    xs_copy(old, cpu->xsave + XS_ST, sizeof(old));
-    for (unsigned reg = 0; reg < 8; reg++)
-        xs_copy(cpu->xsave + XS_ST + 16 * reg, old + 16 * ((reg - top) & 7), 16);
-    xs_put16(cpu->xsave + XS_FSW, fsw & ~0x3800u);
+    xstate_set_top(cpu, 0);
     cpu->xsave[XS_FTW] = 0xff;
     xstate_set_in_use(cpu, XC_X87);
 }
 
-/* MM register i of an image whose TOP may be anything. */
+/* MM registers are the physical x87 registers; the image holds ST(i). */
 static const uint8_t *mmx_register(const struct x86_cpu *cpu, unsigned reg)
 {
     unsigned top = xs_get16(cpu->xsave + XS_FSW) >> 11 & 7;

@@ -108,7 +108,10 @@ static void store_environment(const struct x86_cpu *cpu, const struct insn *insn
     }
 }
 
-/* Control, status and tag word; the summary bits follow from the exceptions that are not masked. */
+/*
+ * Control, status and tag word; the summary bits follow from the exceptions that are not masked.
+ * The physical registers keep their contents while TOP changes.
+ */
 static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const uint8_t *env)
 {
     unsigned step = environment_size(insn) == ENV16 ? 2 : 4;
@@ -123,6 +126,7 @@ static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const
     fsw &= ~(unsigned)(FSW_ES | FSW_B);
     if (fsw & ~fcw & FSW_EXCEPTIONS)
         fsw |= FSW_ES | FSW_B;
+    xstate_set_top(cpu, top_of(fsw));
     xs_zero(image, XS_MXCSR);
     xs_put16(image + XS_FCW, (fcw & 0x1f3f) | 0x40);
     xs_put16(image + XS_FSW, fsw);

@@ -47,6 +47,21 @@ void xstate_park(struct x86_cpu *cpu)
     }
 }
 
+void xstate_set_top(struct x86_cpu *cpu, unsigned top)
+{
+    enum { TOP_SHIFT = 11, TOP_MASK = 7 << TOP_SHIFT };
+    unsigned fsw = xs_get16(cpu->xsave + XS_FSW);
+    unsigned moved = (top - (fsw >> TOP_SHIFT)) & 7;
+    uint8_t old[8 * 16];
+
+    xs_put16(cpu->xsave + XS_FSW, (fsw & ~(unsigned)TOP_MASK) | top << TOP_SHIFT);
+    if (!moved)
+        return;
+    xs_copy(old, cpu->xsave + XS_ST, sizeof(old));
+    for (unsigned i = 0; i < 8; i++)
+        xs_copy(cpu->xsave + XS_ST + 16 * i, old + 16 * ((i + moved) & 7), 16);
+}
+
 uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu)
 {
     uint32_t mask = xs_get32(cpu->xsave + XS_MXCSR_MASK);

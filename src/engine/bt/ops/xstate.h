@@ -99,6 +99,12 @@ void xstate_set_in_use(struct x86_cpu *cpu, uint64_t components);
 /* Puts one component into its initial state. MXCSR belongs to none. */
 void xstate_init(struct x86_cpu *cpu, uint64_t component);
 
+/*
+ * Sets TOP. The image holds ST(i), so the contents move in it for the physical registers to keep
+ * theirs.
+ */
+void xstate_set_top(struct x86_cpu *cpu, unsigned top);
+
 /* Vector registers that instructions can name now: 16 in 64-bit mode, else 8. */
 static inline unsigned xstate_register_count(const struct x86_cpu *cpu)
 {
