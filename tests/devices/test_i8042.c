@@ -660,8 +660,11 @@ static void both_devices_share_the_buffer(void **state)
     i8042_mouse(&kbc, 1, 1, 0, 0);
     key(0x1e);
     unsigned from_keyboard = 0, from_mouse = 0;
-    int source, byte;
+    int source, byte, last = 0;
     while ((byte = next(&source)) >= 0) {
+        if (from_keyboard < 2) /* in turns while both have something */
+            assert_true(source != last);
+        last = source;
         if (source == 1)
             assert_int_equal(byte, from_keyboard++ ? 0x9e : 0x1e);
         else

@@ -187,6 +187,10 @@ static void word_channels(void **state)
     as_read(as, 0x130000, back, 6);
     assert_memory_equal(back, data, 6);
     assert_int_equal(in(0xd0) & 0x0f, 0x02);
+    program(7, 0x44, 0x13, 0x0000, 2);
+    assert_int_equal(i8237_transfer(&dma, 7, data + 4, 4, &tc), 4);
+    as_read(as, 0x120000, back, 4);
+    assert_memory_equal(back, data + 4, 4);
     program(6, 0x44, 0x12, 0xffff, 7);
     assert_int_equal(i8237_transfer(&dma, 6, data, 4, &tc), 4);
     as_read(as, 0x13fffe, back, 2);

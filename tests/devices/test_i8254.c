@@ -532,8 +532,8 @@ static void irq0_catches_up(void **state)
     tick += 3600ull * 1193182;
     jump_ns(ns_at(tick));
     assert_int_equal(edges, 1);
-    advance(1193 * 10);
-    assert_true(edges < 25);
+    advance(1193 * 2000);
+    assert_in_range(edges, 2000, 2002); /* the hour is forgotten */
 }
 
 static void fastest_rate_leaves_time_for_the_guest(void **state)

@@ -350,12 +350,12 @@ static void periodic_catches_up(void **state)
     vclock.paused_ns += 3600 * S;
     timer_queue_run(&timers);
     in(0x0c);
-    for (int i = 0; i < 1000; i++) {
-        run_for(10 * US);
+    for (int i = 0; i < 20000; i++) {
+        run_for(100 * US);
         if (irq)
             in(0x0c);
     }
-    assert_true(edges < 25);
+    assert_in_range(edges, 2048, 2050); /* the hour is forgotten */
 }
 
 static void ram_and_ports(void **state)
