@@ -92,6 +92,7 @@ void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op)
     site->insn = *insn;
     site->insn.op = (uint16_t)op;
     site->ip = x->ip;
+    x->vectors_live = false; /* C may park them */
     emit_mov_imm(&x->e, H_R9, (uint64_t)(uintptr_t)site);
     emit_call(&x->e, x->env->stub_callout);
 }
@@ -279,6 +280,10 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
     case COLD_CELL_JUMP:
         emit_cell_jump(x, cold->value);
         break;
+    case COLD_VECTORS:
+        emit_call(e, env->stub_vectors);
+        emit_patch(e, emit_jmp_later(e), cold->back);
+        break;
     case COLD_WINDOW:
         emit_cold_window(x, cold);
         break;
@@ -308,7 +313,7 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.block = block;
     x.out = result;
     x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
-    x.parked = x.failed = x.window_opened = false;
+    x.parked = x.vectors_live = x.failed = x.window_opened = false;
     x.sp_adjust = 0;
     x.window_end = x.windows = 0;
     x.cold_count = 0;

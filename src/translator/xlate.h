@@ -60,12 +60,14 @@ struct xlate_env {
     int32_t spill[2];                   /* 8 bytes each, scratch of one instruction */
     int32_t direction;                  /* 1 byte: guest DF */
     int32_t bounce;                     /* bounce buffer: bounce_offset is added at translation */
+    int32_t vectors_parked;             /* 1 byte: not 0 while vector state is in memory */
     int32_t return_hits, return_misses; /* 8-byte counters, used with mode.count */
     const struct cpuid_model *cpuid;
     uint64_t stub_access; /* r10 = linear, r9d = descriptor: returns with r10 = host address, or not
                              at all */
     uint64_t stub_bounce; /* call: leave, let C execute the instruction at the caller's guest ip */
     uint64_t stub_callout; /* call with r9 = struct xlate_site *: returns, or not at all */
+    uint64_t stub_vectors; /* call: brings vector state back to host registers */
     uint64_t stub_link;    /* jmp with r9d = exit index: find or make the target, link, go there */
     uint64_t stub_event;   /* jmp with r10 = guest ip: leave for an asynchronous event */
     uint64_t stub_done;    /* jmp with r10 = guest ip: leave after a single instruction */

@@ -269,6 +269,32 @@ static void copy_direction(struct xlate *x)
         emit_store_gs_imm8(&x->e, x->env->direction, insn->opcode & 1);
 }
 
+/* Makes sure that vector state is in host registers. Flags and R9, R10 may be destroyed where they
+ * are dead. */
+static void require_vectors(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    if (x->vectors_live)
+        return;
+    x->vectors_live = true;
+    struct cold *cold;
+    if (!x->live_now || x->parked) {
+        emit_reg_gs(e, 0, W32, 0x80, 7, x->env->vectors_parked); /* cmp byte, 0 */
+        emit8(e, 0);
+        cold = cold_add(x, COLD_VECTORS, emit_jcc_later(e, CC_NE));
+        cold->back = e->pos;
+        return;
+    }
+    /* Flags are live: test with JRCXZ. */
+    emit_mov(e, W64, H_R9, H_RCX);
+    emit_reg_gs(e, 0, W32, 0x0fb6, H_RCX, x->env->vectors_parked);
+    emit8(e, 0xe3);
+    emit8(e, 5); /* over the jump */
+    cold = cold_add(x, COLD_VECTORS, emit_jmp_later(e));
+    cold->back = e->pos;
+    emit_mov(e, W64, H_RCX, H_R9);
+}
+
 void xlate_copy(struct xlate *x)
 {
     const struct insn *insn = x->insn;
@@ -276,6 +302,8 @@ void xlate_copy(struct xlate *x)
                      .no_rex = (insn->gpr_fields & FIELD_HIGH8) != 0,
                      .busy = (uint16_t)((insn->gpr_read | insn->gpr_written) & 0xff)};
     c.busy |= 1u << H_RSP | 1u << H_RBP;
+    if (insn->fpu_state != FPU_NONE)
+        require_vectors(x);
     bool write = (insn->mem.access & MEM_WRITE) != 0;
     if (c.memory && !x->mode->bounce) {
         emit_operand(x, write);

@@ -11,6 +11,7 @@ enum cold_kind {                 /* code that runs rarely, placed behind the blo
                  COLD_EVENT,     /* poll found a request */
                  COLD_EVENT_RCX, /* the same, RCX is in R9 */
                  COLD_CELL_JUMP, /* conditional jump to a cell exit */
+                 COLD_VECTORS,   /* vector state is parked: bring it back */
                  COLD_WINDOW,    /* stack window: refill, or go on in the variant without windows */
 };
 
@@ -39,6 +40,7 @@ struct xlate {
     uint16_t live[XLATE_MAX_INSNS + 1]; /* arithmetic flags live before each instruction */
     uint16_t live_now;                  /* live[] of the current instruction */
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
+    bool vectors_live;                  /* vector state is known to be in host registers */
     bool failed;                        /* some table is full */
     bool window_opened;                 /* STI seen: exits must poll */
     unsigned base, index;               /* host registers that address the current operand */

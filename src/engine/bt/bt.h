@@ -64,13 +64,13 @@ struct vcpu {
     uint64_t return_hits, return_misses;
     uint32_t exit_reason;
     uint16_t flags_park;
-    uint8_t direction; /* guest DF */
+    uint8_t direction;      /* guest DF */
+    uint8_t vectors_parked; /* guest vector state is in cpu.xsave, not in host registers */
     uint8_t bounce[BOUNCE_SIZE] __attribute__((aligned(64)));
     struct jump_entry jump[2][JUMP_SIZE];
     struct mmu mmu;
 
     /* --- C only --- */
-    bool vectors_loaded;     /* guest vector state is in host registers */
     volatile uint8_t kicked; /* vcpu_kick was called */
     bool address_changed;    /* cells, jump caches and return pairs may be stale */
     bool code_changed;       /* blocks were invalidated */
@@ -108,9 +108,7 @@ void bt_stack_reset(struct vcpu *vcpu);
 uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint64_t host_pc);
 uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site);
 
-/* --- park.c --- */
-void bt_load_vectors(struct vcpu *vcpu);
-
+enum { BT_XSTATE_CARRIED = 7 }; /* XSAVE mask: x87, SSE, AVX */
 /* --- blocks.c --- */
 enum bt_variant {
     BT_NORMAL,

@@ -60,10 +60,8 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
     switch (result) {
     case OP_NEXT:
-        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed) {
-            bt_load_vectors(vcpu);
+        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed)
             return BT_CONTINUE;
-        }
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
     case OP_JUMP:
@@ -83,7 +81,6 @@ enum bt_exit bt_enter(struct vcpu *vcpu, const uint8_t *host)
     vcpu->enter_target = (uint64_t)(uintptr_t)host;
     vcpu->direction = (vcpu->cpu.aflags & X86_DF_FLAG) != 0;
     vcpu->stats.enters++;
-    bt_load_vectors(vcpu);
     uint32_t (*enter)(void) = (uint32_t(*)(void))(uintptr_t)vcpu->stub_enter;
     enum bt_exit reason = (enum bt_exit)enter();
     vcpu->stats.exits[reason]++;

@@ -55,6 +55,7 @@ static void enter_device(void *ctx)
 static void cpu_init(struct vcpu *vcpu, const struct engine_config *config)
 {
     vcpu->self = vcpu;
+    vcpu->vectors_parked = 1;
     vcpu->config = *config;
     vcpu->cpu.platform = config->platform;
     vcpu->cpu.cpuid = config->cpuid;
@@ -159,7 +160,7 @@ static void vcpu_get_state(struct vcpu *vcpu, struct x86_cpu *state)
 static int vcpu_set_state(struct vcpu *vcpu, const struct x86_cpu *state, struct vd_error *err)
 {
     (void)err;
-    vcpu->vectors_loaded = false;
+    vcpu->vectors_parked = 1;
     vcpu->cpu = *state;
     vcpu->cpu.platform = vcpu->config.platform;
     vcpu->cpu.cpuid = vcpu->config.cpuid;

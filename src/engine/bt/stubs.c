@@ -268,6 +268,22 @@ static uint64_t stub_indirect(struct emit *e, unsigned user, uint64_t lookup_exi
     return start;
 }
 
+/* call: brings parked vector state back. Changes no register and no flag otherwise. */
+static uint64_t stub_vectors(struct emit *e)
+{
+    uint64_t start = here(e);
+    emit_store_gs(e, W64, VCPU(spill), H_RAX);
+    emit_store_gs(e, W64, VCPU(spill) + 8, H_RDX);
+    emit_mov_imm(e, H_RAX, BT_XSTATE_CARRIED);
+    emit_mov_imm(e, H_RDX, 0);
+    emit_reg_gs(e, 0, W64, 0x0fae, 5, VCPU(cpu.xsave)); /* xrstor64 */
+    emit_store_gs_imm8(e, VCPU(vectors_parked), 0);
+    emit_load_gs(e, W64, H_RAX, VCPU(spill));
+    emit_load_gs(e, W64, H_RDX, VCPU(spill) + 8);
+    emit8(e, 0xc3);
+    return start;
+}
+
 /* Where the sentinel pair "returns" to: r10 is still the target. */
 static uint64_t stub_sentinel(struct emit *e, uint64_t lookup_exit)
 {
@@ -316,6 +332,7 @@ static void env_init(struct vcpu *vcpu)
     env->spill[1] = VCPU(spill) + 8;
     env->direction = VCPU(direction);
     env->bounce = VCPU(bounce);
+    env->vectors_parked = VCPU(vectors_parked);
     env->return_hits = VCPU(return_hits);
     env->return_misses = VCPU(return_misses);
     env->cpuid = &vcpu->cpu.cpuid;
@@ -341,6 +358,7 @@ int bt_stubs_init(struct vcpu *vcpu, struct vd_error *err)
     env->stub_access = stub_access(&e);
     env->stub_bounce = stub_bounce(&e);
     env->stub_callout = stub_callout(&e);
+    env->stub_vectors = stub_vectors(&e);
     for (unsigned user = 0; user < 2; user++)
         env->stub_indirect[user] = stub_indirect(&e, user, lookup, &env->stub_return_miss[user]);
     uint64_t sentinel = stub_sentinel(&e, lookup);
