@@ -11,15 +11,15 @@
  * attacks to defend against, and each defence costs a translator far more than the processor it was
  * written for: page-table isolation is two CR3 loads per system call, a retpoline makes a
  * mispredicted return of every indirect call, and filling the return buffer leaves 32 calls
- * unmatched at each context switch. None of them protects anything here (one guest program cannot
- * observe another through a predictor that the host shares anyway, or the host must defend itself).
+ * unmatched at each context switch. What they defend, the hardware's checks of guest page tables
+ * and the guest's own branch predictor entries, does not exist in a translated guest.
  *
- * Every vendor's part of the last twenty years gets at least one of them, but for the in-order
- * Intel Atoms: Linux puts family 6 models 1CH, 26H, 27H, 35H and 36H on its list of processors that
- * do not speculate, and then sets no bug flag at all. Of these, model 36H (Saltwell, Cedar Trail:
- * desktop and 64-bit) is the one that user programs do not tune for: glibc and GCC know 1CH and 26H
- * by name, but treat 36H by its feature bits. IA32_ARCH_CAPABILITIES (RDCL_NO and all other "_NO"
- * bits) says the same to systems that do not keep such a list.
+ * Almost every part of the last twenty years gets at least one of them, but for the in-order Intel
+ * Atoms: Linux lists family 6 models 1CH, 26H, 27H, 35H and 36H as not speculating at all and sets
+ * no bug flag. Of these, 36H (Cedar Trail, a 64-bit desktop part) is the one that user programs do
+ * not tune for: glibc and GCC know 1CH and 26H by name, but judge 36H by its feature bits.
+ * IA32_ARCH_CAPABILITIES (RDCL_NO and all other "_NO" bits) says the same to systems without such a
+ * list.
  *
  * Being Intel also has two effects that are wanted: Linux reads the TSC and APIC frequency from
  * leaf 15H on no other vendor, and 32-bit programs on a 64-bit kernel use SYSENTER.
