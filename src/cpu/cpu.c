@@ -126,6 +126,13 @@ void x86_reset(struct x86_cpu *cpu)
     cpu->dirty = X86_DIRTY_MODE | X86_DIRTY_ADDRESS;
 }
 
+void x86_set_iflag(struct x86_cpu *cpu, bool on)
+{
+    if (on && !cpu->iflag && cpu->intr_wanted)
+        cpu->exit_window = 1;
+    cpu->iflag = on;
+}
+
 void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags)
 {
     const uint32_t system =

@@ -252,16 +252,9 @@ static inline uint64_t x86_get_rflags(const struct x86_cpu *cpu)
     return (uint64_t)cpu->aflags | cpu->sflags | (cpu->iflag ? (uint64_t)X86_IF : 0) | 2;
 }
 
-/* Sets IF; when that opens the window for an interrupt that is waiting, asks for an exit. */
-static inline void x86_set_iflag(struct x86_cpu *cpu, bool on)
-{
-    if (on && !cpu->iflag && cpu->intr_wanted)
-        cpu->exit_window = 1;
-    cpu->iflag = on;
-}
-
-/* Sets every bit; the caller has applied privilege rules. Marks the mode dirty if TF or VM changes.
- */
+/* Sets IF; if that opens the window for an interrupt that waits (intr_wanted), asks for an exit. */
+void x86_set_iflag(struct x86_cpu *cpu, bool on);
+/* Sets every bit, privilege rules aside. Marks the mode dirty if TF or VM changes. */
 void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags);
 
 /* State after RESET (SDM vol. 3, table 10-1); keeps platform, mmu and cpuid. */
@@ -269,8 +262,7 @@ void x86_reset(struct x86_cpu *cpu);
 
 /* Recomputes read_end and write_end after base, limit or attr changed. */
 void segment_update_bounds(struct x86_segment *seg);
-/* Loads CS, DS, ... as real and virtual-8086 mode do: base = selector << 4 (limit/attr as given).
- */
+/* Loads CS, DS, ... as real and vm86 mode do: base = selector << 4 (limit/attr as given). */
 void segment_load_real(struct x86_segment *seg, uint16_t selector);
 
 /* Records a fault for delivery; always returns -1 so that callers write "return x86_raise(...)". */
