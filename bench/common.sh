@@ -1,11 +1,11 @@
 # Shared by bench/boot and bench/compute: finds the runners and the images, builds the tools.
 #
-# Environment: VEDETTE (default build/src/cli/vedette), QEMU_RUNNER, VEDETTE_GUESTS, ROUNDS, RESULTS.
+# Environment: VEDETTE (default build/vedette), QEMU_RUNNER, VEDETTE_GUESTS, ROUNDS, RESULTS.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")
 build=${BUILD:-$root/build}
 guests=${VEDETTE_GUESTS:-$root/guests}
-vedette=${VEDETTE:-$build/src/cli/vedette}
+vedette=${VEDETTE:-$build/vedette}
 qemu=${QEMU_RUNNER:-$root/scripts/qemu_runner.sh}
 results=${RESULTS:-$here/results}
 work=$build/bench

@@ -12,7 +12,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 build=$1 kernel=$2 drive=$3 memory=$4 cpu=$5 seconds=$6
 shift 6
 guests=${VEDETTE_GUESTS:-$here/../../guests}
-runner=${VEDETTE:-$build/../../src/cli/vedette}
+runner=${VEDETTE:-$build/../../vedette}
 
 skip() {
     echo "skipped: $*"

@@ -4,7 +4,7 @@
 # VEDETTE names another runner. Exit status 77: no runner.
 set -eu
 build=$1 image=$2 wanted=$3 text=${4:-}
-runner=${VEDETTE:-$build/../../../src/cli/vedette}
+runner=${VEDETTE:-$build/../../../vedette}
 if [ ! -x "$runner" ]; then
     echo "skipped: $runner is not built"
     exit 77
