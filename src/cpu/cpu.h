@@ -185,7 +185,11 @@ struct x86_platform {
     int (*apic_base_write)(void *ctx, uint64_t value); /* 0, or -1: #GP */
     uint64_t (*tpr_read)(void *ctx);                   /* CR8, 0..15 */
     void (*tpr_write)(void *ctx, uint64_t value);
-    uint64_t (*tsc_read)(void *ctx); /* the virtual time stamp counter, before offset */
+    /*
+     * The virtual time stamp counter, before offset. Read often: must not touch vector registers,
+     * which may still be the guest's.
+     */
+    uint64_t (*tsc_read)(void *ctx);
     int (*tsc_deadline)(void *ctx, bool write, uint64_t *value); /* IA32_TSC_DEADLINE; -1: #GP */
     void (*ferr_set)(void *ctx, bool level);                     /* FERR# towards IRQ 13 */
 };

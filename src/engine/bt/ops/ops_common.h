@@ -67,12 +67,11 @@ static inline void op_set_edx_eax(struct x86_cpu *cpu, uint64_t value)
     op_set_gpr32(cpu, X86_RDX, (uint32_t)(value >> 32));
 }
 
-/* The guest's time stamp counter. The board's clock is ordinary C: vectors must be parked. */
+/* The guest's time stamp counter. */
 static inline uint64_t op_guest_tsc(struct x86_cpu *cpu)
 {
     if (!cpu->platform.tsc_read)
         return cpu->tsc_offset;
-    bt_park_vectors(cpu);
     return cpu->platform.tsc_read(cpu->platform.ctx) + cpu->tsc_offset;
 }
 
