@@ -209,6 +209,8 @@ static int compare_bzimage(struct compare *compare, const char *path)
     memcpy(&length, image + 0x24c, 4);
     offset += (image[0x1f1] + 1u) * 512;
     assert_true((uint64_t)offset + length <= size);
+    /* the real-mode setup, from its entry at 200H on; a part of it is text, decoded all the same */
+    compare_text(compare, image + 0x268, (image[0x1f1] + 1u) * 512 - 0x268, 16);
     fd = mkstemp(packed);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, image + offset, length), length);
