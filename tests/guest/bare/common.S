@@ -466,7 +466,8 @@ framework_pass:
     call framework_print
     movb $0x10, %al
 framework_exit:
-    outb %al, $0xf4
+    movw $0x501, %dx
+    outb %al, %dx
 1:  hlt
     jmp 1b
 
