@@ -7,6 +7,7 @@
 #define VD_HOSTIO_CHARDEV_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,16 @@ struct chardev_receiver {
 /*
  * spec: "stdio" (raw terminal if stdin is one; Ctrl-A x calls quit), "file:PATH" (output only,
  * truncated), "none". -1: unknown spec, or the file cannot be opened.
+ *
+ * chardev_prepare checks the spec and makes the back end, but touches neither terminal nor file:
+ * what is written waits, up to a bound, for chardev_start. So a configuration can be checked as a
+ * whole first.
  */
+int chardev_prepare(struct chardev **chardev, const char *spec, void (*quit)(void *ctx),
+                    void *quit_ctx, struct vd_error *err);
+/* Opens what chardev_prepare has named. After -1 only chardev_close is allowed. */
+int chardev_start(struct chardev *chardev, struct vd_error *err);
+/* Both at once. */
 int chardev_open(struct chardev **chardev, const char *spec, void (*quit)(void *ctx),
                  void *quit_ctx, struct vd_error *err);
 /* An in-memory one for tests and embedding: output goes to a callback, input through
@@ -36,6 +46,12 @@ size_t chardev_inject(struct chardev *chardev, const uint8_t *data, size_t size)
 void chardev_connect(struct chardev *chardev, const struct chardev_receiver *receiver,
                      pthread_mutex_t *lock);
 void chardev_write(struct chardev *chardev, const uint8_t *data, size_t size);
+/*
+ * Not patient: output to a slow reader is dropped once the buffer is full, so that nobody waits for
+ * a terminal or pipe that is stuck while the machine is to be stopped. Back ends start patient. Any
+ * thread, without the machine lock.
+ */
+void chardev_set_patient(struct chardev *chardev, bool patient);
 /* The receiver has room again (called with the lock held). */
 void chardev_accept_input(struct chardev *chardev);
 /* Flushes output, restores the terminal, frees. */

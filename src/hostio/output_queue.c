@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 
-enum { COALESCE_NS = 2000000, ABANDON_POLL_MS = 50, ABANDON_TRIES = 20 };
+enum { COALESCE_NS = 2000000, SLOW_POLL_MS = 50, IMPATIENT_TRIES = 20 };
 
 static void cond_init_monotonic(pthread_cond_t *cond)
 {
@@ -26,11 +26,11 @@ static void cond_init_monotonic(pthread_cond_t *cond)
 static bool wait_writable(struct output_queue *queue, unsigned *tries)
 {
     struct pollfd pollfd = {.fd = queue->fd, .events = POLLOUT};
-    poll(&pollfd, 1, ABANDON_POLL_MS);
+    poll(&pollfd, 1, SLOW_POLL_MS);
     pthread_mutex_lock(&queue->mutex);
-    bool abandon = queue->abandon;
+    bool impatient = queue->impatient;
     pthread_mutex_unlock(&queue->mutex);
-    return !abandon || ++*tries < ABANDON_TRIES;
+    return !impatient || ++*tries < IMPATIENT_TRIES;
 }
 
 /* Writes one contiguous piece. -1: the descriptor is broken, or the user does not want to wait. */
@@ -39,7 +39,8 @@ static int write_piece(struct output_queue *queue, const uint8_t *bytes, size_t 
     unsigned tries = 0;
     while (size) {
         struct pollfd pollfd = {.fd = queue->fd, .events = POLLOUT};
-        /* A blocking write could not be interrupted by abandon: ask first, write what fits. */
+        /* A blocking write could not be interrupted by a loss of patience: ask first, write what
+         * fits. */
         if (poll(&pollfd, 1, 0) == 0) {
             if (!wait_writable(queue, &tries))
                 return -1;
@@ -50,6 +51,7 @@ static int write_piece(struct output_queue *queue, const uint8_t *bytes, size_t 
         if (done >= 0) {
             bytes += done;
             size -= (size_t)done;
+            tries = 0;
         } else if (errno == EAGAIN) {
             if (!wait_writable(queue, &tries))
                 return -1;
@@ -139,7 +141,7 @@ void output_queue_write(struct output_queue *queue, const uint8_t *data, size_t 
     while (size && !queue->broken) {
         size_t room = OUTPUT_QUEUE_SIZE - queue->count;
         if (!room) {
-            if (queue->abandon)
+            if (queue->impatient)
                 break;
             pthread_cond_wait(&queue->room, &queue->mutex);
             continue;
@@ -160,10 +162,10 @@ void output_queue_write(struct output_queue *queue, const uint8_t *data, size_t 
     pthread_mutex_unlock(&queue->mutex);
 }
 
-void output_queue_abandon(struct output_queue *queue)
+void output_queue_set_patient(struct output_queue *queue, bool patient)
 {
     pthread_mutex_lock(&queue->mutex);
-    queue->abandon = true;
+    queue->impatient = !patient;
     pthread_cond_broadcast(&queue->room);
     pthread_mutex_unlock(&queue->mutex);
 }

@@ -163,6 +163,60 @@ static void test_file_keeps_every_byte(void **state)
     unlink(path);
 }
 
+static void test_prepare_touches_nothing(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/vd-chardev-XXXXXX", spec[64], text[32];
+    struct chardev *chardev;
+    struct vd_error err;
+    int fd = mkstemp(path);
+    assert_true(write(fd, "precious", 8) == 8);
+    snprintf(spec, sizeof(spec), "file:%s", path);
+    assert_int_equal(chardev_prepare(&chardev, spec, NULL, NULL, &err), 0);
+    chardev_write(chardev, (const uint8_t *)"early ", 6);
+    chardev_set_patient(chardev, false);
+    assert_int_equal(pread(fd, text, sizeof(text), 0), 8);
+    chardev_close(chardev);
+    assert_int_equal(pread(fd, text, sizeof(text), 0), 8);
+
+    assert_int_equal(chardev_prepare(&chardev, spec, NULL, NULL, &err), 0);
+    chardev_write(chardev, (const uint8_t *)"early ", 6);
+    assert_int_equal(chardev_start(chardev, &err), 0);
+    chardev_write(chardev, (const uint8_t *)"late", 4);
+    chardev_close(chardev);
+    assert_int_equal(pread(fd, text, sizeof(text), 0), 10);
+    assert_memory_equal(text, "early late", 10);
+    close(fd);
+    unlink(path);
+    assert_int_equal(chardev_prepare(&chardev, spec, NULL, NULL, &err), 0);
+    chardev_close(chardev);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+/* Somebody wants out while the reader is stuck: neither writing nor closing may hang. */
+static void test_impatience(void **state)
+{
+    (void)state;
+    int out[2];
+    struct chardev *chardev;
+    static uint8_t chunk[100000];
+    assert_int_equal(pipe(out), 0);
+    int null = open("/dev/null", O_RDONLY);
+    struct stdio_swap swap = swap_stdio(null, out[1]);
+    int status = chardev_open(&chardev, "stdio", NULL, NULL, NULL);
+    if (!status) {
+        chardev_set_patient(chardev, false);
+        for (int i = 0; i < 20; i++)
+            chardev_write(chardev, chunk, sizeof(chunk));
+        chardev_close(chardev);
+    }
+    restore_stdio(swap);
+    close(out[0]);
+    close(out[1]);
+    close(null);
+    assert_int_equal(status, 0);
+}
+
 struct text {
     char bytes[64];
     size_t count;
@@ -330,6 +384,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_specs),
         cmocka_unit_test(test_file_keeps_every_byte),
+        cmocka_unit_test(test_prepare_touches_nothing),
+        cmocka_unit_test(test_impatience),
         cmocka_unit_test(test_callback),
         cmocka_unit_test(test_pipe_input_backpressure),
         cmocka_unit_test(test_pipe_output_is_complete),
