@@ -87,12 +87,12 @@ enum vd_outcome_kind {
     VD_STOPPED,      /* vd_vm_stop, or the user quit */
     VD_REBOOT,       /* the guest asked for a reset and no_reboot was set */
     VD_TRIPLE_FAULT, /* text says where */
-    VD_DEBUG_EXIT,   /* the guest wrote value to isa-debug-exit */
+    VD_DEBUG_EXIT,   /* the guest wrote to isa-debug-exit */
 };
 
 struct vd_outcome {
     enum vd_outcome_kind kind;
-    uint32_t value; /* VD_DEBUG_EXIT: what was written */
+    uint32_t value; /* VD_DEBUG_EXIT: the exit code, the value written * 2 + 1 */
     char text[256]; /* one line for people; empty if there is nothing to say */
 };
 
@@ -141,9 +141,10 @@ const char *vd_engine(size_t index);
 void vd_log_level(int level);
 
 struct vd_scan_options {
-    unsigned bits; /* code size 16, 32 or 64; 0: as the file's format says, else 16 */
-    uint64_t base; /* address of the file's first byte, for files without a format */
-    int has_entry; /* not 0: start at entry instead of where the format says, else at base */
+    unsigned bits; /* 16, 32 or 64: code size of a file without a format; 0: boot sectors only */
+    int has_base;  /* not 0: base is the address of such a file's first byte */
+    uint64_t base;
+    int has_entry; /* not 0: execution also starts at entry */
     uint64_t entry;
     int json; /* not 0: one JSON object instead of text */
 };
