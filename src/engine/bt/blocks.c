@@ -41,7 +41,10 @@ void bt_update_mode(struct vcpu *vcpu)
         (uint8_t)((cpu->cr0 & X86_CR0_TS ? XLATE_TS : 0) | (cpu->cr0 & X86_CR0_EM ? XLATE_EM : 0) |
                   (cpu->cr0 & X86_CR0_MP ? XLATE_MP : 0) |
                   (cpu->cr4 & X86_CR4_OSFXSR ? XLATE_OSFXSR : 0) |
-                  ((cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6 ? XLATE_AVX : 0));
+                  ((cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6 && !x86_real_mode(cpu) &&
+                           !x86_vm86(cpu)
+                       ? XLATE_AVX
+                       : 0));
     mode->iopl_ok = x86_real_mode(cpu) ||
                     (!x86_vm86(cpu) && cpu->cpl <= (cpu->sflags & X86_IOPL) >> X86_IOPL_SHIFT);
     uint64_t key = (uint64_t)mode->bits | (uint64_t)mode->stack_bits << 7 |
