@@ -165,6 +165,8 @@ test_main:
     movq %rbx, %rbp
     FAULT(12, 0, movl (%rbp), %eax)
     FAULT(13, 0, jmp *%rbx)
+    FAULT(13, 0, call *%rbx)
+    EXPECT(STACK, %esp)
 #endif
     /* Read-modify-write asks for the page as a writer (QEMU's TCG reads first). */
     movl $0, PTE(0x40000)

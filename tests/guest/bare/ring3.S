@@ -22,6 +22,10 @@
     pushq $\label
     iretq
 #else
+    /* The return would empty data segment registers that ring 3 may not use. */
+    movw $USER_DATA32, %ax
+    movw %ax, %ds
+    movw %ax, %es
     pushl $USER_DATA32
     pushl $USER_STACK
     pushl $2
@@ -67,6 +71,18 @@ test_main:
     USER_FAULT(0, 0, divb SCRATCH + 8)
     USER_FAULT(13, DATA32, movw GDT_SELECTOR, %ds)
 #if MODE == 32
+    /* A data segment of ring 0 does not survive the way to ring 3. */
+    movw $USER_DATA32, %ax
+    movw %ax, %fs
+    movw $DATA32, %ax
+    movw %ax, %gs
+    USER_FAULT(13, 0, movl %gs:SCRATCH, %eax)
+    movw %gs, %ax
+    movzwl %ax, %eax
+    EXPECT(0, %eax)
+    movw %fs, %ax
+    movzwl %ax, %eax
+    EXPECT(USER_DATA32, %eax)
     USER_FAULT(13, CODE32, ljmp $CODE32, $0)
 #endif
 
@@ -81,6 +97,12 @@ user_int:
 behind_int:
     ud2
 .Lresume_int:
+#if MODE == 32
+    movw $DATA32, %ax
+    movw %ax, %ds
+    movw %ax, %es
+#endif
+    movl $STACK, %esp
     movl $0, RESUME
     EXPECT(4, SEEN_VECTOR)
     EXPECT(behind_int, SEEN_IP)

@@ -74,5 +74,11 @@ test_main:
     movl $0xf4f4f400, AREA + 0x14
     FAULT_AT(13, 0, 0x10, ljmp $SPARE, $0x10)
     EXPECT(SPARE, SEEN_CS)
+    movl $0x00ffffe8, AREA + 0x20 /* CALL: nothing is pushed */
+    movl $0xf4f4f400, AREA + 0x24
+    movl $0x00ffff68, AREA + 0x30 /* PUSH 0000FFFFh; RET: nothing is popped */
+    movl $0xf4f4c300, AREA + 0x34
+    FAULT_AT(13, 0, 0x20, ljmp $SPARE, $0x20)
+    FAULT_AT(13, 0, 0x35, ljmp $SPARE, $0x30)
     FAULT(13, 0, ljmp $SPARE, $0x100)
     PASS
