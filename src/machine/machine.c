@@ -140,7 +140,13 @@ static bool on_stopped(void *ctx, enum vcpu_exit reason, const struct vd_error *
 {
     struct machine *machine = ctx;
     lock(machine);
-    if (!machine->ended) {
+    /*
+     * Software follows a reset command with a triple fault in case it does not work; here the
+     * command takes effect a few instructions late.
+     */
+    if (reason == VCPU_EXIT_SHUTDOWN && machine->reset_wanted != RESET_NONE) {
+        on_service(machine);
+    } else if (!machine->ended) {
         if (reason == VCPU_EXIT_SHUTDOWN) {
             describe_shutdown(machine);
         } else {
@@ -149,8 +155,9 @@ static bool on_stopped(void *ctx, enum vcpu_exit reason, const struct vd_error *
         }
         end_run(machine, MACHINE_TRIPLE_FAULT, 0);
     }
+    bool go_on = !machine->ended;
     unlock(machine);
-    return false;
+    return go_on;
 }
 
 /* --- interface --- */

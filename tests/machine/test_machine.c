@@ -412,6 +412,35 @@ static enum vcpu_exit guest_reboots(struct vcpu *vcpu, int phase)
     return VCPU_EXIT_KICK;
 }
 
+/* SeaBIOS and others: reset, and a triple fault right behind it. */
+static enum vcpu_exit guest_resets_twice(struct vcpu *vcpu, int phase)
+{
+    if (phase == 0) {
+        out(vcpu, 0xcf9, 0x06, 1);
+        return VCPU_EXIT_SHUTDOWN;
+    }
+    GUEST_EQUAL(vcpu->resets, 1);
+    out(vcpu, 0x501, 0, 1);
+    return VCPU_EXIT_KICK;
+}
+
+static void test_reset_before_triple_fault(void **state)
+{
+    struct rig *rig = *state;
+    struct machine_result result;
+    guest = guest_resets_twice;
+    rig->config.isa_debug_exit = true;
+    create(rig);
+    assert_int_equal(machine_run(rig->machine, &result, &rig->err), 0);
+    assert_int_equal(result.end, MACHINE_DEBUG_EXIT);
+    machine_destroy(rig->machine);
+    rig->machine = NULL;
+    rig->config.no_reboot = true;
+    create(rig);
+    assert_int_equal(machine_run(rig->machine, &result, &rig->err), 0);
+    assert_int_equal(result.end, MACHINE_REBOOT);
+}
+
 static void test_no_reboot(void **state)
 {
     struct rig *rig = *state;
@@ -581,6 +610,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_board_and_power_off, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_memory_and_debug_exit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resets_and_triple_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reset_before_triple_fault, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_reboot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_failure, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_interrupts, setup, teardown),
