@@ -40,9 +40,14 @@ static void apply(const struct termios *settings)
         tcsetattr(fd, TCSANOW, settings);
 }
 
-static void on_fatal(int number)
+void terminal_rescue(void)
 {
     apply(&session.cooked);
+}
+
+static void on_fatal(int number)
+{
+    terminal_rescue();
     signal(number, SIG_DFL);
     raise(number); /* taken with the default action when this handler returns */
 }

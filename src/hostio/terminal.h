@@ -15,6 +15,11 @@
 int terminal_raw_enter(int fd);
 /* Restores the settings and dispositions found at enter. */
 void terminal_raw_leave(void);
+/*
+ * For handlers of fatal signals that were installed over ours: makes the terminal usable before the
+ * process dies. Async-signal-safe; does nothing without a session.
+ */
+void terminal_rescue(void);
 /* Whether reads from fd now would be refused because the process is in the background. */
 bool terminal_in_background(int fd);
 
