@@ -60,6 +60,7 @@ struct xlate_env {
     int32_t spill[2];                   /* 8 bytes each, scratch of one instruction */
     int32_t direction;                  /* 1 byte: guest DF */
     int32_t bounce;                     /* bounce buffer: bounce_offset is added at translation */
+    int32_t branch;      /* 4 bytes: low half of the host address of the last indirect branch */
     int32_t vectors_parked;             /* 1 byte: not 0 while vector state is in memory */
     int32_t return_hits, return_misses; /* 8-byte counters, used with mode.count */
     const struct cpuid_model *cpuid;

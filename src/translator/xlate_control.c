@@ -197,8 +197,17 @@ static void load_target(struct xlate *x)
     }
 }
 
+/* Tells the dispatcher which branch it was, should the target be no place to go. */
+static void note_branch(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    map_mark(x);
+    emit_store_gs_imm32(e, x->env->branch, (uint32_t)(e->exec + e->pos));
+}
+
 static void emit_indirect(struct xlate *x)
 {
+    note_branch(x);
     emit_jmp(&x->e, leaves_always(x) ? x->env->stub_done : x->env->stub_indirect[is_user(x)]);
 }
 
@@ -273,6 +282,7 @@ void xlate_call(struct xlate *x)
     }
     push_pair(x, next & ip_mask(x->insn->opsize));
     if (!direct) {
+        note_branch(x);
         emit_call(e, x->env->stub_indirect[is_user(x)]);
     } else {
         unsigned number = exit_new(x, branch_target(x));
@@ -304,6 +314,7 @@ void xlate_return(struct xlate *x)
     emit_lea(e, size == 8 ? W64 : W32, H_RCX, H_RCX, H_R10, 0, 0);
     uint32_t hit = emit_jcxz(x, 8);
     emit_mov(e, W64, H_RCX, H_R9);
+    note_branch(x);
     emit_jmp(e, x->env->stub_return_miss[is_user(x)]);
     emit_patch8(e, hit, e->pos);
     emit_mov(e, W64, H_RCX, H_R9);

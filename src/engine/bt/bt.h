@@ -63,6 +63,7 @@ struct vcpu {
     uint64_t window_delta; /* R8 across stub_access */
     uint64_t return_hits, return_misses;
     uint32_t exit_reason;
+    uint32_t branch;   /* low half of the host address of the last indirect branch */
     uint16_t flags_park;
     uint8_t direction;      /* guest DF */
     uint8_t vectors_parked; /* guest vector state is in cpu.xsave, not in host registers */
@@ -134,6 +135,11 @@ void bt_code_written(void *ctx, uint64_t page, unsigned offset, unsigned size);
 unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size);
 
 /* --- slow.c --- */
+/*
+ * rip is behind the code segment's limit or not canonical. If the branch at host_pc brought it there, undoes that
+ * branch: the fault belongs to it.
+ */
+void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc);
 /* Executes the instruction at cpu.rip through C or the bounce buffer. */
 enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed);
 

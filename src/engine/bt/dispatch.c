@@ -301,11 +301,21 @@ static enum vcpu_exit stop_reason(struct vcpu *vcpu, struct vd_error *err)
     return VCPU_EXIT_ERROR;
 }
 
+/* Host address of the branch that left translated code, 0: it was none. */
+static uint64_t leaving_branch(const struct vcpu *vcpu, enum bt_exit reason)
+{
+    const struct block_cache *cache = &vcpu->cache;
+    uint64_t base = (uint64_t)(uintptr_t)cache->memory.exec;
+    if (reason == BT_EXIT_LINK)
+        return base + cache->exits[vcpu->exit_arg].site;
+    return reason == BT_EXIT_LOOKUP ? base + (uint32_t)(vcpu->branch - (uint32_t)base) : 0;
+}
+
 static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
     uint32_t link = NO_EXIT;
-    uint64_t resets = 0;
+    uint64_t resets = 0, branch = 0;
     bool indirect = false;
     for (;;) {
         vcpu->code_changed = false;
@@ -319,6 +329,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
             if (cpu->halted)
                 return VCPU_EXIT_HALT;
             link = NO_EXIT;
+            branch = 0;
             indirect = false;
         }
         if (cpu->dirty) {
@@ -329,6 +340,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         }
         if (cpu->shadow || (cpu->sflags & X86_TF) || breakpoints_armed(cpu)) {
             link = NO_EXIT;
+            branch = 0;
             indirect = false;
             if (!run_single(vcpu))
                 return stop_reason(vcpu, err);
@@ -339,6 +351,9 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         uint32_t block = bt_block(vcpu, variant);
         if (block == BLOCK_NONE) {
             link = NO_EXIT;
+            if (branch)
+                bt_undo_branch(vcpu, branch);
+            branch = 0;
             if (!deliver_fault(vcpu))
                 return stop_reason(vcpu, err);
             continue;
@@ -351,6 +366,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         resets = vcpu->cache.stats.resets;
         enum bt_exit reason = bt_enter(vcpu, block_body(&vcpu->cache, block));
         indirect = reason == BT_EXIT_LOOKUP;
+        branch = leaving_branch(vcpu, reason);
         bool completed;
         if (!handle_exit(vcpu, reason, &link, &completed))
             return stop_reason(vcpu, err);

@@ -132,6 +132,11 @@ static uint64_t truncate_ip(uint64_t ip, unsigned size)
     return size == 8 ? ip : size == 4 ? (uint32_t)ip : (uint16_t)ip;
 }
 
+static bool valid_target(const struct vcpu *vcpu, uint64_t ip)
+{
+    return vcpu->mode.bits == 64 ? mmu_canonical(ip) : ip <= vcpu->cpu.seg[X86_CS].limit;
+}
+
 static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -142,6 +147,11 @@ static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
         target = next + (uint64_t)insn->imm;
     else if (op_read_rm(cpu, insn, size, &target) < 0)
         return OP_FAULT;
+    target = truncate_ip(target, size);
+    if (!valid_target(vcpu, target)) {
+        x86_raise_error(cpu, X86_GP, 0);
+        return OP_FAULT;
+    }
     if (call) {
         struct op_stack stack;
         op_stack_begin(&stack, cpu);
@@ -149,7 +159,7 @@ static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
             return OP_FAULT;
         op_stack_commit(&stack);
     }
-    cpu->rip = truncate_ip(target, size);
+    cpu->rip = target;
     return OP_JUMP;
 }
 
@@ -160,10 +170,15 @@ static enum op_result slow_return(struct vcpu *vcpu, const struct insn *insn)
     op_stack_begin(&stack, &vcpu->cpu);
     if (op_pop(&stack, insn->opsize, &target) < 0)
         return OP_FAULT;
+    target = truncate_ip(target, insn->opsize);
+    if (!valid_target(vcpu, target)) {
+        x86_raise_error(&vcpu->cpu, X86_GP, 0);
+        return OP_FAULT;
+    }
     if (insn->imm_size)
         stack.sp += (uint16_t)insn->imm;
     op_stack_commit(&stack);
-    vcpu->cpu.rip = truncate_ip(target, insn->opsize);
+    vcpu->cpu.rip = target;
     return OP_JUMP;
 }
 
@@ -204,6 +219,31 @@ static const struct insn *current_insn(struct vcpu *vcpu)
     }
     x86_raise_error(cpu, X86_GP, 0);
     return NULL;
+}
+
+void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    uint64_t target = cpu->rip;
+    if (valid_target(vcpu, target))
+        return;
+    struct x86_fault fault = cpu->fault;
+    bt_park_vectors(cpu);
+    const struct insn *insn = bt_locate(vcpu, host_pc) ? current_insn(vcpu) : NULL;
+    cpu->fault = fault;
+    if (!insn || target == truncate_ip(cpu->rip + insn->len, vcpu->mode.bits / 8)) {
+        cpu->rip = target; /* no branch: execution ran off the end */
+        return;
+    }
+    int pushed = 0; /* bytes on the stack, negative: taken from it */
+    if (insn->kind == KIND_CALL_REL || insn->kind == KIND_CALL_IND)
+        pushed = insn->opsize;
+    else if (insn->kind == KIND_RET)
+        pushed = -(int)insn->opsize - (insn->imm_size ? (int)(uint16_t)insn->imm : 0);
+    else if (insn->kind == KIND_LOOP && insn->opcode != 0xe3)
+        op_set_gpr(cpu, insn, X86_RCX, insn->addrsize,
+                   op_get_gpr(cpu, insn, X86_RCX, insn->addrsize) + 1);
+    op_set_gpr(cpu, insn, X86_RSP, vcpu->mode.stack_bits / 8, cpu->gpr[X86_RSP] + (uint64_t)pushed);
 }
 
 enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed)

@@ -332,6 +332,7 @@ static void env_init(struct vcpu *vcpu)
     env->spill[1] = VCPU(spill) + 8;
     env->direction = VCPU(direction);
     env->bounce = VCPU(bounce);
+    env->branch = VCPU(branch);
     env->vectors_parked = VCPU(vectors_parked);
     env->return_hits = VCPU(return_hits);
     env->return_misses = VCPU(return_misses);

@@ -11,7 +11,8 @@ enum {
 
 enum op_result op_ud(struct x86_cpu *cpu, const struct insn *insn)
 {
-    (void)insn;
+    if (insn->len == sizeof(insn->bytes) && insn->mnemonic == 0) /* longer than 15 bytes */
+        return op_raise_gp0(cpu);
     return op_raise(cpu, X86_UD);
 }
 
