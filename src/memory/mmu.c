@@ -225,6 +225,12 @@ static int resolve(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
     return 2;
 }
 
+static void note_watch_hits(struct x86_cpu *cpu, uint64_t linear, unsigned size, bool write)
+{
+    if (cpu->dr[7] & 0xff)
+        cpu->mmu->watch_hits |= mmu_watch_hits(cpu, linear, size, write);
+}
+
 int mmu_read(struct x86_cpu *cpu, uint64_t linear, void *buffer, unsigned size, unsigned access)
 {
     struct piece pieces[2];
@@ -232,6 +238,7 @@ int mmu_read(struct x86_cpu *cpu, uint64_t linear, void *buffer, unsigned size, 
     int count = resolve(cpu, linear, size, access & ~(unsigned)MMU_WRITE, pieces);
     if (count < 0)
         return -1;
+    note_watch_hits(cpu, linear, size, false);
     for (int i = 0; i < count; i++) {
         if (pieces[i].host)
             bytes_copy(to, pieces[i].host, pieces[i].size);
@@ -251,6 +258,7 @@ int mmu_write(struct x86_cpu *cpu, uint64_t linear, const void *buffer, unsigned
     int count = resolve(cpu, linear, size, access, pieces);
     if (count < 0)
         return -1;
+    note_watch_hits(cpu, linear, size, true);
     for (int i = 0; i < count; i++) {
         if (pieces[i].host)
             bytes_copy(pieces[i].host, from, pieces[i].size);

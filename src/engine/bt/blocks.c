@@ -140,10 +140,12 @@ bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
             high = middle;
     }
     vcpu->cpu.rip = block->key.ip + (map[low].ip & ~(unsigned)XLATE_PARKED);
+    uint32_t *aflags = &vcpu->cpu.aflags; /* dead ones may stay as they were, but DF never is */
     if (map[low].ip & XLATE_PARKED)
-        vcpu->cpu.aflags = (vcpu->flags_park >> 8 & 0xd5u) |
-                           (vcpu->flags_park & 1 ? (uint32_t)X86_OF_FLAG : 0) |
-                           (vcpu->direction ? (uint32_t)X86_DF_FLAG : 0);
+        *aflags =
+            (vcpu->flags_park >> 8 & 0xd5u) | (vcpu->flags_park & 1 ? (uint32_t)X86_OF_FLAG : 0);
+    *aflags &= ~(uint32_t)X86_DF_FLAG;
+    *aflags |= vcpu->direction ? (uint32_t)X86_DF_FLAG : 0;
     return true;
 }
 

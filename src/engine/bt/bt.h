@@ -63,7 +63,7 @@ struct vcpu {
     uint64_t window_delta; /* R8 across stub_access */
     uint64_t return_hits, return_misses;
     uint32_t exit_reason;
-    uint32_t branch;   /* low half of the host address of the last indirect branch */
+    uint32_t branch; /* low half of the host address of the last indirect branch */
     uint16_t flags_park;
     uint8_t direction;      /* guest DF */
     uint8_t vectors_parked; /* guest vector state is in cpu.xsave, not in host registers */
@@ -75,7 +75,6 @@ struct vcpu {
     volatile uint8_t kicked; /* vcpu_kick was called */
     bool address_changed;    /* cells, jump caches and return pairs may be stale */
     bool code_changed;       /* blocks were invalidated */
-    uint32_t watch_hits;     /* data breakpoints hit by the last slow step, as in DR6 */
     struct xlate_mode mode;
     uint64_t mode_key, base_key;
     uint64_t jump_key[2];
@@ -136,8 +135,8 @@ unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size);
 
 /* --- slow.c --- */
 /*
- * rip is behind the code segment's limit or not canonical. If the branch at host_pc brought it there, undoes that
- * branch: the fault belongs to it.
+ * rip is behind the code segment's limit or not canonical. If the branch at host_pc brought it
+ * there, undoes that branch: the fault belongs to it.
  */
 void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc);
 /* Executes the instruction at cpu.rip through C or the bounce buffer. */

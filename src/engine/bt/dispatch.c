@@ -60,7 +60,8 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
     switch (result) {
     case OP_NEXT:
-        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed)
+        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed &&
+            !vcpu->mmu.watch_hits)
             return BT_CONTINUE;
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
@@ -185,17 +186,6 @@ static int raise_debug(struct x86_cpu *cpu, uint64_t dr6, bool trap)
     return -1;
 }
 
-/* Data breakpoints trap behind the instruction (SDM vol. 3, 17.2.4). */
-static bool watch_trap(struct vcpu *vcpu)
-{
-    uint32_t hits = vcpu->watch_hits;
-    vcpu->watch_hits = 0;
-    if (!hits)
-        return true;
-    raise_debug(&vcpu->cpu, hits, true);
-    return deliver_fault(vcpu);
-}
-
 /* A slow step; false: shutdown or host error. */
 static bool finish_slow(struct vcpu *vcpu, bool *completed)
 {
@@ -207,7 +197,7 @@ static bool finish_slow(struct vcpu *vcpu, bool *completed)
     case OP_NEXT:
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         *completed = true;
-        return watch_trap(vcpu);
+        return true;
     case OP_JUMP:
         *completed = true;
         return true;
@@ -254,6 +244,27 @@ static bool handle_exit(struct vcpu *vcpu, enum bt_exit reason, uint32_t *link, 
     return true;
 }
 
+/*
+ * #DB behind a completed instruction (SDM vol. 3, 17.3.1): single step and data breakpoints; held
+ * back by the shadow of MOV SS. False: shutdown.
+ */
+static bool debug_trap(struct vcpu *vcpu, bool step)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    if (cpu->shadow)
+        return true;
+    uint64_t dr6 = vcpu->mmu.watch_hits | (step ? 1u << 14 : 0);
+    vcpu->mmu.watch_hits = 0;
+    if (!dr6)
+        return true;
+    if (cpu->dirty) {
+        cpu->dirty = 0;
+        bt_update_mode(vcpu);
+    }
+    raise_debug(cpu, dr6, true);
+    return deliver_fault(vcpu);
+}
+
 /* One instruction with single-step, breakpoints or an interrupt shadow in force. */
 static bool run_single(struct vcpu *vcpu)
 {
@@ -280,16 +291,7 @@ static bool run_single(struct vcpu *vcpu)
     cpu->sflags &= ~(uint32_t)X86_RF;
     bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                                       vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
-    if (tf && !software &&
-        !cpu->shadow) { /* the trap follows the instruction (SDM vol. 3, 17.3.1.4) */
-        if (cpu->dirty) {
-            cpu->dirty = 0;
-            bt_update_mode(vcpu);
-        }
-        raise_debug(cpu, 1 << 14, true);
-        return deliver_fault(vcpu);
-    }
-    return true;
+    return debug_trap(vcpu, tf && !software);
 }
 
 static enum vcpu_exit stop_reason(struct vcpu *vcpu, struct vd_error *err)
@@ -368,7 +370,8 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         indirect = reason == BT_EXIT_LOOKUP;
         branch = leaving_branch(vcpu, reason);
         bool completed;
-        if (!handle_exit(vcpu, reason, &link, &completed))
+        if (!handle_exit(vcpu, reason, &link, &completed) ||
+            (completed && vcpu->mmu.watch_hits && !debug_trap(vcpu, false)))
             return stop_reason(vcpu, err);
     }
 }

@@ -65,8 +65,6 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     enum op_result result = run_bounce(vcpu, offset);
     if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + offset, size, user) < 0)
         return OP_FAULT;
-    if (result == OP_NEXT && (cpu->dr[7] & 0xff))
-        vcpu->watch_hits |= mmu_watch_hits(cpu, linear, size, write);
     return result;
 }
 
