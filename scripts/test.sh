@@ -20,13 +20,13 @@ step "packages"
 scripts/install_packages.sh test
 step "gcc, release"
 cmake --preset ci >/dev/null
-cmake --build build -j "$jobs"
+cmake --build build -j "$jobs" -- --quiet
 step "clang, compile only"
 cmake --preset clang-release -DVEDETTE_WERROR=ON >/dev/null
-cmake --build build-clang-release -j "$jobs"
+cmake --build build-clang-release -j "$jobs" -- --quiet
 step "ASan and UBSan: unit tests"
 cmake --preset asan >/dev/null
-cmake --build build-asan -j "$jobs"
+cmake --build build-asan -j "$jobs" -- --quiet
 ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
     ctest --test-dir build-asan -LE 'guest|slow|check' -j "$jobs" --output-on-failure \
     --no-tests=error

@@ -147,26 +147,6 @@ break_here:
 #endif
     GET_DR6
     EXPECT(0x2000, %eax)
-    /* MOV SS holds traps back until the instruction behind the next. */
-#if MODE != 64
-    SET_DR dr7, 0x400
-    SET_DR dr1, 0x8010
-    movw %ss, 0x8010
-    SET_DR dr7, 0x00700408 /* 2 bytes, read or write */
-    movl $9, %ebx
-    movl $IP(5f), RESUME
-    movl %esp, SAVED_SP
-    movw 0x8010, %ss
-    incl %ebx
-behind_ss:
-    nop
-    FAILURE
-5:  movl $0, RESUME
-    EXPECT(IP(behind_ss), SEEN_IP)
-    EXPECT(10, %ebx)
-    SET_DR dr7, 0x400
-    CLEAR_DR6
-#endif
     CLEAR_DR6
     TRAP(1, .byte 0xf1) /* INT1, which TCG does not know */
     GET_DR6
