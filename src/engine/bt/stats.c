@@ -87,8 +87,9 @@ void bt_trace_exit(struct vcpu *vcpu, enum bt_exit reason)
 void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
                     const struct xlate_result *result)
 {
-    fprintf(stderr, "block %04x:%016" PRIx64 " %u insns, %u bytes -> %u bytes\n",
-            vcpu->cpu.seg[X86_CS].selector, block->ip, block->count, block->bytes, result->size);
+    fprintf(stderr, "block %04x:%016" PRIx64 " %u insns, %u bytes -> %u bytes at +%#x\n",
+            vcpu->cpu.seg[X86_CS].selector, block->ip, block->count, block->bytes, result->size,
+            vcpu->cache.blocks[vcpu->cache.block_count - 1].host_offset);
     const struct insn *insns = vcpu->region.insns + block->first;
     uint64_t ip = block->ip;
     for (unsigned i = 0; i < block->count; i++) {
