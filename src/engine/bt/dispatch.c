@@ -152,6 +152,13 @@ static bool handle_events(struct vcpu *vcpu)
     return true;
 }
 
+/* An NMI may have been waiting for the IRET of another, or for the end of a shadow. */
+static bool event_due(const struct x86_cpu *cpu)
+{
+    return cpu->exit_request || cpu->halted || (cpu->intr_wanted && cpu->iflag) ||
+           (cpu->nmi_pending && !cpu->nmi_blocked);
+}
+
 /* Bits of DR6 for enabled instruction breakpoints at the current instruction, 0: none. */
 static uint64_t breakpoint_hit(const struct x86_cpu *cpu)
 {
@@ -323,7 +330,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         vcpu->code_changed = false;
         if (vcpu->address_changed)
             bt_forget_addresses(vcpu);
-        if (cpu->exit_request || cpu->halted || (cpu->intr_wanted && cpu->iflag)) {
+        if (event_due(cpu)) {
             if (!handle_events(vcpu))
                 return VCPU_EXIT_KICK;
             if (cpu->shutdown)
