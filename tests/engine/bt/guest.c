@@ -3,16 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool no_interrupt(void *ctx)
+static bool intr_pending(void *ctx)
 {
-    (void)ctx;
-    return false;
+    return ((struct guest *)ctx)->vector >= 0;
 }
 
-static int no_vector(void *ctx)
+static int intr_ack(void *ctx)
 {
-    (void)ctx;
-    return -1;
+    struct guest *g = ctx;
+    int vector = g->vector;
+    g->acknowledged++;
+    g->vector = -1;
+    return vector;
 }
 
 static uint64_t read_port(void *ctx, uint16_t port, unsigned size)
@@ -28,6 +30,8 @@ static void write_port(void *ctx, uint16_t port, uint64_t value, unsigned size)
     (void)size;
     if (port < 16)
         g->ports[port] = value;
+    if (g->on_port)
+        g->on_port(g, port, value);
 }
 
 static uint64_t read_tsc(void *ctx)
@@ -71,12 +75,14 @@ void guest_create(struct guest *g, unsigned bits)
 {
     struct vd_error err;
     memset(g, 0, sizeof(*g));
+    g->vector = -1;
     assert_int_equal(as_create(&g->as, GUEST_RAM, 0xc0000000, &err), 0);
     struct engine_config config = {
-        .as = g->as, .trace = getenv("VT") ? 15 : 0,
+        .as = g->as,
+        .trace = getenv("VT") ? 15 : 0,
         .platform = {.ctx = g,
-                     .intr_pending = no_interrupt,
-                     .intr_ack = no_vector,
+                     .intr_pending = intr_pending,
+                     .intr_ack = intr_ack,
                      .pio_read = read_port,
                      .pio_write = write_port,
                      .tsc_read = read_tsc},

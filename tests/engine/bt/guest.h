@@ -26,7 +26,12 @@ struct guest {
     struct vcpu *vcpu;
     struct x86_cpu state;
     uint8_t *ram;
-    uint64_t ports[16]; /* last values written to ports 0..15 */
+    uint64_t ports[16];             /* last values written to ports 0..15 */
+    volatile int vector;            /* what the interrupt controller has to offer, -1: nothing */
+    volatile unsigned acknowledged; /* interrupts taken so far */
+    /* Called for every port write, as a device would be. May be NULL. */
+    void (*on_port)(struct guest *g, uint16_t port, uint64_t value);
+    void *user; /* the test's own */
 };
 
 /* bits: 16 (real mode), 32 (flat protected), 64 (long mode, 4 MiB identity-mapped). */
