@@ -50,8 +50,10 @@ int block_cache_init(struct block_cache *cache, size_t code_size, struct vd_erro
     cache->exits = reserve_array(cache->exit_capacity * sizeof(*cache->exits));
     cache->hash = reserve_array(slots * sizeof(*cache->hash));
     cache->pages = reserve_array((cache->page_mask + 1) * sizeof(*cache->pages));
-    cache->active_cells = reserve_array(cache->exit_capacity * sizeof(*cache->active_cells));
-    if (!cache->blocks || !cache->exits || !cache->hash || !cache->pages || !cache->active_cells) {
+    for (unsigned i = 0; i < 2; i++)
+        cache->active_cells[i] = reserve_array(cache->exit_capacity * sizeof(uint32_t));
+    if (!cache->blocks || !cache->exits || !cache->hash || !cache->pages ||
+        !cache->active_cells[0] || !cache->active_cells[1]) {
         block_cache_free(cache);
         return error_set(err, "code cache: no memory for block tables");
     }
@@ -66,7 +68,8 @@ void block_cache_free(struct block_cache *cache)
     release_array(cache->exits, cache->exit_capacity * sizeof(*cache->exits));
     release_array(cache->hash, (cache->hash_mask + 1ull) * sizeof(*cache->hash));
     release_array(cache->pages, (cache->page_mask + 1ull) * sizeof(*cache->pages));
-    release_array(cache->active_cells, cache->exit_capacity * sizeof(*cache->active_cells));
+    for (unsigned i = 0; i < 2; i++)
+        release_array(cache->active_cells[i], cache->exit_capacity * sizeof(uint32_t));
     memset(cache, 0, sizeof(*cache));
 }
 
@@ -159,7 +162,7 @@ void block_cache_add_exit(struct block_cache *cache, const struct code_exit *cod
     exit_set(cache, e, e->stub);
 }
 
-void block_cache_link(struct block_cache *cache, uint32_t exit_index, uint32_t block)
+void block_cache_link(struct block_cache *cache, uint32_t exit_index, uint32_t block, bool lasting)
 {
     struct code_exit *e = &cache->exits[exit_index];
     struct code_block *target = &cache->blocks[block];
@@ -172,8 +175,9 @@ void block_cache_link(struct block_cache *cache, uint32_t exit_index, uint32_t b
         cache->exits[e->next].prev = exit_index;
     target->incoming = exit_index;
     if (e->cell != CELL_NONE) {
-        cache->active_cells[cache->active_count++] = exit_index;
-        e->active = cache->active_count;
+        e->lasting = lasting;
+        cache->active_cells[lasting][cache->active_count[lasting]++] = exit_index;
+        e->active = cache->active_count[lasting];
     }
     exit_set(cache, e, e->poll ? target->host_offset : target->body_offset);
     cache->stats.links++;
@@ -191,8 +195,9 @@ static void exit_unlink(struct block_cache *cache, uint32_t exit_index)
     if (e->next != EXIT_NONE)
         cache->exits[e->next].prev = e->prev;
     if (e->active) {
-        uint32_t last = cache->active_cells[--cache->active_count];
-        cache->active_cells[e->active - 1] = last;
+        uint32_t *active = cache->active_cells[e->lasting];
+        uint32_t last = active[--cache->active_count[e->lasting]];
+        active[e->active - 1] = last;
         cache->exits[last].active = e->active;
         e->active = 0;
     }
@@ -201,10 +206,12 @@ static void exit_unlink(struct block_cache *cache, uint32_t exit_index)
     cache->stats.unlinks++;
 }
 
-void block_cache_unlink_cells(struct block_cache *cache)
+void block_cache_unlink_cells(struct block_cache *cache, bool spare_lasting)
 {
-    while (cache->active_count)
-        exit_unlink(cache, cache->active_cells[cache->active_count - 1]);
+    for (unsigned i = 0; i < (spare_lasting ? 1u : 2u); i++) {
+        while (cache->active_count[i])
+            exit_unlink(cache, cache->active_cells[i][cache->active_count[i] - 1]);
+    }
 }
 
 static void range_remove(struct block_cache *cache, uint32_t index, unsigned i)
@@ -276,7 +283,7 @@ void block_cache_reset(struct block_cache *cache, void (*gone_page)(void *ctx, u
     cache->page_used = 0;
     cache->block_count = 0;
     cache->exit_count = 0;
-    cache->active_count = 0;
+    cache->active_count[0] = cache->active_count[1] = 0;
     code_memory_reset(&cache->memory);
     cache->stats.resets++;
 }

@@ -62,6 +62,7 @@ struct code_exit {
     uint32_t linked;     /* target block, BLOCK_NONE: unlinked */
     uint32_t next, prev; /* in the target's incoming list */
     uint32_t active;     /* position + 1 in the list of linked cells, 0: not in it */
+    uint8_t lasting;     /* linked as lasting, see block_cache_link */
     uint8_t variant;     /* engine's own: which kind of block the target must be */
     uint8_t poll;        /* link to the polling entry (backward or unknown direction) */
 };
@@ -80,8 +81,8 @@ struct block_cache {
     uint32_t hash_mask;
     struct page_slot *pages; /* hash of pages that hold code */
     uint32_t page_mask, page_used;
-    uint32_t *active_cells;
-    uint32_t active_count;
+    uint32_t *active_cells[2]; /* linked cell exits: [lasting] */
+    uint32_t active_count[2];
     struct block_cache_stats stats;
 };
 
@@ -102,10 +103,13 @@ uint32_t block_cache_add(struct block_cache *cache, const struct code_block *blo
 uint32_t block_cache_next_exit(const struct block_cache *cache);
 void block_cache_add_exit(struct block_cache *cache, const struct code_exit *code_exit);
 
-/* Makes the exit jump straight to the block. No effect if either side is invalid. */
-void block_cache_link(struct block_cache *cache, uint32_t exit_index, uint32_t block);
-/* Every cell exit jumps to its stub again. */
-void block_cache_unlink_cells(struct block_cache *cache);
+/*
+ * Makes the exit jump straight to the block. No effect if either side is invalid. lasting: a cell
+ * that block_cache_unlink_cells may spare.
+ */
+void block_cache_link(struct block_cache *cache, uint32_t exit_index, uint32_t block, bool lasting);
+/* Every cell exit jumps to its stub again; with spare_lasting only those that are not lasting. */
+void block_cache_unlink_cells(struct block_cache *cache, bool spare_lasting);
 
 /*
  * Invalidates the blocks that depend on any of these bytes of a page and calls gone for each.

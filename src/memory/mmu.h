@@ -48,6 +48,12 @@ struct tlb_large {
     uint64_t region[8], giant;
 };
 
+enum mmu_flush {
+    MMU_FLUSH_ALL,
+    MMU_FLUSH_NONGLOBAL, /* translations by global pages are kept */
+    MMU_FLUSH_PAGE,      /* only the 4 KiB page at linear */
+};
+
 struct mmu {
     struct tlb_entry tlb[2][TLB_SIZE]; /* [0] supervisor (CPL 0-2), [1] user (CPL 3) */
     struct exec_entry exec[2][TLB_SIZE];
@@ -60,7 +66,7 @@ struct mmu {
      * A linear address that was translated is no longer (flush of everything, of all but global
      * pages, or of one page): the engine drops what it derived from it. May be NULL.
      */
-    void (*flushed)(void *ctx);
+    void (*flushed)(void *ctx, enum mmu_flush kind, uint64_t linear);
     void *flushed_ctx;
 
     struct tlb_map tlb_map[2], exec_map[2];
@@ -88,7 +94,9 @@ static inline unsigned mmu_cpl_access(const struct x86_cpu *cpu)
  * mmu_canonical). 0 with *gpa (before A20), or -1 with cpu->fault = #PF with its exact error code.
  */
 int mmu_translate(struct x86_cpu *cpu, uint64_t linear, unsigned access, uint64_t *gpa);
-/* The same without side effects and faults, for debuggers: 0, or -1 if not mapped. */
+/* After a successful fetch translation of linear: true if MOV CR3 will keep it (a global page). */
+bool mmu_fetch_is_global(const struct x86_cpu *cpu, uint64_t linear, unsigned access);
+/* mmu_translate without side effects and faults, for debuggers: 0, or -1 if not mapped. */
 int mmu_translate_debug(const struct x86_cpu *cpu, uint64_t linear, uint64_t *gpa);
 
 enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };

@@ -138,11 +138,19 @@ static void flush_side(struct mmu *mmu, unsigned side, bool keep_global)
     }
 }
 
-static void flushed(struct mmu *mmu)
+static void flushed(struct mmu *mmu, enum mmu_flush kind, uint64_t linear)
 {
     mmu->stats.flushes++;
     if (mmu->flushed)
-        mmu->flushed(mmu->flushed_ctx);
+        mmu->flushed(mmu->flushed_ctx, kind, linear);
+}
+
+bool mmu_fetch_is_global(const struct x86_cpu *cpu, uint64_t linear, unsigned access)
+{
+    const struct mmu *mmu = cpu->mmu;
+    unsigned side = access & MMU_USER ? 1 : 0, index = tlb_index(linear);
+    return mmu->exec[side][index].tag == (linear & ~(uint64_t)PAGE_OFFSET) &&
+           (mmu->exec_map[side].global[index / 64] >> (index % 64) & 1);
 }
 
 void mmu_flush_all(struct x86_cpu *cpu)
@@ -152,7 +160,7 @@ void mmu_flush_all(struct x86_cpu *cpu)
         flush_side(mmu, side, false);
         large_clear(&mmu->large[side]);
     }
-    flushed(mmu);
+    flushed(mmu, MMU_FLUSH_ALL, 0);
 }
 
 void mmu_flush_nonglobal(struct x86_cpu *cpu)
@@ -161,7 +169,7 @@ void mmu_flush_nonglobal(struct x86_cpu *cpu)
     flush_side(mmu, 0, true);
     flush_side(mmu, 1, true);
     large_clear(&mmu->large[0]);
-    flushed(mmu);
+    flushed(mmu, MMU_FLUSH_NONGLOBAL, 0);
 }
 
 static void forget_data(struct mmu *mmu, unsigned side, unsigned index)
@@ -219,11 +227,12 @@ void mmu_flush_page(struct x86_cpu *cpu, uint64_t linear)
         if (mmu->exec[side][index].tag == page)
             forget_exec(mmu, side, index);
     }
-    if (large_may_hold(&mmu->large[0], linear) || large_may_hold(&mmu->large[1], linear)) {
+    bool large = large_may_hold(&mmu->large[0], linear) || large_may_hold(&mmu->large[1], linear);
+    if (large) {
         flush_large(mmu, 0, linear);
         flush_large(mmu, 1, linear);
     }
-    flushed(mmu);
+    flushed(mmu, large ? MMU_FLUSH_ALL : MMU_FLUSH_PAGE, page);
 }
 
 void mmu_write_protect(struct x86_cpu *cpu, const uint8_t *host_page)

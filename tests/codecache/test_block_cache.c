@@ -84,7 +84,7 @@ static void test_link_and_invalidate(void **state)
     setup(&cache);
     uint32_t a = add(&cache, 10, 1, 0, 4, false), b = add(&cache, 20, 2, 0, 4, false);
     assert_int_equal(leads_to(&cache, a), cache.blocks[a].host_offset + STUB);
-    block_cache_link(&cache, cache.blocks[a].first_exit, b);
+    block_cache_link(&cache, cache.blocks[a].first_exit, b, false);
     assert_int_equal(leads_to(&cache, a), cache.blocks[b].body_offset);
     unsigned gone = 0;
     assert_int_equal(block_cache_invalidate(&cache, 2, 4, 1, count_gone, &gone), 1);
@@ -95,8 +95,8 @@ static void test_link_and_invalidate(void **state)
     struct block_key key = {.ip = 20};
     assert_int_equal(block_cache_find(&cache, &key), BLOCK_NONE);
     /* an invalid block is never linked again, in either direction */
-    block_cache_link(&cache, cache.blocks[a].first_exit, b);
-    block_cache_link(&cache, cache.blocks[b].first_exit, a);
+    block_cache_link(&cache, cache.blocks[a].first_exit, b, false);
+    block_cache_link(&cache, cache.blocks[b].first_exit, a, false);
     assert_int_equal(leads_to(&cache, a), cache.blocks[a].host_offset + STUB);
     assert_int_equal(leads_to(&cache, b), cache.blocks[b].host_offset + STUB);
     block_cache_free(&cache);
@@ -109,7 +109,7 @@ static void test_polling_entry(void **state)
     setup(&cache);
     uint32_t a = add(&cache, 10, 1, 0, 4, false);
     cache.exits[cache.blocks[a].first_exit].poll = 1;
-    block_cache_link(&cache, cache.blocks[a].first_exit, a);
+    block_cache_link(&cache, cache.blocks[a].first_exit, a, false);
     assert_int_equal(leads_to(&cache, a), cache.blocks[a].host_offset);
     block_cache_free(&cache);
 }
@@ -123,18 +123,34 @@ static void test_cells(void **state)
     for (unsigned i = 0; i < 8; i++)
         blocks[i] = add(&cache, i, i, 0, 4, i % 2 == 0);
     for (unsigned i = 0; i < 8; i++)
-        block_cache_link(&cache, cache.blocks[blocks[i]].first_exit, blocks[(i + 1) % 8]);
+        block_cache_link(&cache, cache.blocks[blocks[i]].first_exit, blocks[(i + 1) % 8], false);
     unsigned gone = 0;
     block_cache_invalidate(&cache, 3, 0, 4096, count_gone, &gone);
     assert_int_equal(gone, 1);
-    block_cache_unlink_cells(&cache);
-    assert_int_equal(cache.active_count, 0);
+    block_cache_unlink_cells(&cache, false);
+    assert_int_equal(cache.active_count[0], 0);
     for (unsigned i = 0; i < 8; i++) {
         uint32_t own = cache.blocks[blocks[i]].host_offset + STUB;
         uint32_t next = cache.blocks[blocks[(i + 1) % 8]].body_offset;
         bool linked = i % 2 == 1 && i != 3;
         assert_int_equal(leads_to(&cache, blocks[i]), linked ? next : own);
     }
+    block_cache_free(&cache);
+}
+
+static void test_lasting_cells(void **state)
+{
+    (void)state;
+    struct block_cache cache;
+    setup(&cache);
+    uint32_t a = add(&cache, 1, 1, 0, 4, true), b = add(&cache, 2, 2, 0, 4, true);
+    block_cache_link(&cache, cache.blocks[a].first_exit, b, true);
+    block_cache_link(&cache, cache.blocks[b].first_exit, a, false);
+    block_cache_unlink_cells(&cache, true);
+    assert_int_equal(leads_to(&cache, a), cache.blocks[b].body_offset);
+    assert_int_equal(leads_to(&cache, b), cache.blocks[b].host_offset + STUB);
+    block_cache_unlink_cells(&cache, false);
+    assert_int_equal(leads_to(&cache, a), cache.blocks[a].host_offset + STUB);
     block_cache_free(&cache);
 }
 
@@ -164,11 +180,11 @@ static void test_random(void **state)
         seed = seed * 1103515245 + 12345;
         unsigned b = (seed >> 16) % COUNT;
         if (round % 64 != 63) {
-            block_cache_link(&cache, cache.blocks[block[a]].first_exit, block[b]);
+            block_cache_link(&cache, cache.blocks[block[a]].first_exit, block[b], false);
             if (alive[a] && alive[b] && linked[a] < 0)
                 linked[a] = (int)b;
         } else if (round % 640 != 639) {
-            block_cache_unlink_cells(&cache);
+            block_cache_unlink_cells(&cache, false);
             for (unsigned i = 0; i < COUNT; i += 3)
                 linked[i] = -1;
         } else {
@@ -245,13 +261,10 @@ static void test_memory_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find_by_whole_key),
-        cmocka_unit_test(test_link_and_invalidate),
-        cmocka_unit_test(test_polling_entry),
-        cmocka_unit_test(test_cells),
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_reset_and_locate),
-        cmocka_unit_test(test_memory_limits),
+        cmocka_unit_test(test_find_by_whole_key), cmocka_unit_test(test_link_and_invalidate),
+        cmocka_unit_test(test_polling_entry),     cmocka_unit_test(test_cells),
+        cmocka_unit_test(test_lasting_cells),     cmocka_unit_test(test_random),
+        cmocka_unit_test(test_reset_and_locate),  cmocka_unit_test(test_memory_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,8 +37,10 @@ static inline void machine_layout_changed(void *ctx)
     ((struct machine *)ctx)->layout_changes++;
 }
 
-static inline void machine_flushed(void *ctx)
+static inline void machine_flushed(void *ctx, enum mmu_flush kind, uint64_t linear)
 {
+    (void)kind;
+    (void)linear;
     ((struct machine *)ctx)->flushes++;
 }
 

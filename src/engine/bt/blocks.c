@@ -65,26 +65,48 @@ void bt_update_mode(struct vcpu *vcpu)
     }
 }
 
+static unsigned exec_access(const struct vcpu *vcpu)
+{
+    return (unsigned)MMU_EXEC | (vcpu->cpu.cpl == 3 ? (unsigned)MMU_USER : 0);
+}
+
 void bt_jump_clear(struct vcpu *vcpu, unsigned user)
 {
     bytes_zero(vcpu->jump[user], sizeof(vcpu->jump[user]));
+    vcpu->jump_local[user] = false;
     vcpu->jump[user][0].negated_ip = 1; /* 0 would be the entry of ip 0 */
 }
 
-void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block)
+void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block, bool global)
 {
-    struct jump_entry *entry = &vcpu->jump[vcpu->cpu.cpl == 3][ip & JUMP_MASK];
+    unsigned user = vcpu->cpu.cpl == 3;
+    struct jump_entry *entry = &vcpu->jump[user][ip & JUMP_MASK];
     entry->negated_ip = 0 - ip;
     entry->host = (uint64_t)(uintptr_t)block_entry(&vcpu->cache, block);
+    vcpu->jump_local[user] |= !global;
+}
+
+bool bt_target_is_global(const struct vcpu *vcpu, uint32_t block)
+{
+    const struct code_block *b = &vcpu->cache.blocks[block];
+    bool one_page = b->range_count && b->range[0].offset + b->guest_bytes <= PAGE;
+    uint64_t base = vcpu->mode.bits == 64 ? 0 : vcpu->cpu.seg[X86_CS].base;
+    return one_page && mmu_fetch_is_global(&vcpu->cpu, mmu_wrap(&vcpu->cpu, base + b->key.ip),
+                                           exec_access(vcpu));
 }
 
 void bt_forget_addresses(struct vcpu *vcpu)
 {
-    vcpu->address_changed = false;
+    bool all = vcpu->stale == BT_STALE_ALL;
+    vcpu->stale = BT_FRESH;
     vcpu->stats.address_changes++;
-    block_cache_unlink_cells(&vcpu->cache);
-    bt_jump_clear(vcpu, 0);
-    bt_jump_clear(vcpu, 1);
+    block_cache_unlink_cells(&vcpu->cache, !all);
+    for (unsigned user = 0; user < 2; user++) {
+        if (all || vcpu->jump_local[user])
+            bt_jump_clear(vcpu, user);
+    }
+    if (all)
+        bytes_zero(vcpu->code_pages, sizeof(vcpu->code_pages));
     bt_stack_reset(vcpu);
 }
 
@@ -119,6 +141,7 @@ static void cache_reset(struct vcpu *vcpu)
     block_cache_reset(&vcpu->cache, page_gone, vcpu);
     vcpu->site_count = 0;
     vcpu->map_count = 0;
+    vcpu->stale = BT_STALE_ALL;
     bt_forget_addresses(vcpu);
 }
 
@@ -185,11 +208,6 @@ static size_t fetch_code(void *ctx, uint64_t ip, uint8_t *buffer, size_t size)
     return (size_t)count;
 }
 
-static unsigned exec_access(const struct vcpu *vcpu)
-{
-    return (unsigned)MMU_EXEC | (vcpu->cpu.cpl == 3 ? (unsigned)MMU_USER : 0);
-}
-
 /* Linear address of rip after the checks of an instruction fetch (CS limit, canonical). */
 static int fetch_linear(struct vcpu *vcpu, uint64_t *linear)
 {
@@ -239,12 +257,19 @@ struct target { /* where the block's bytes are */
     unsigned byte_count; /* of bytes[]: crossing instructions and code outside memory */
 };
 
+static void filter_add(struct vcpu *vcpu, uint64_t linear)
+{
+    unsigned bit = bt_filter_bit(linear);
+    vcpu->code_pages[bit / 64] |= 1ull << (bit % 64);
+}
+
 static int find_target(struct vcpu *vcpu, struct target *t)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
     if (fetch_linear(vcpu, &t->linear) < 0 ||
         mmu_translate(cpu, t->linear, exec_access(vcpu), &t->gpa) < 0)
         return -1;
+    filter_add(vcpu, t->linear);
     t->page = as_lookup(vcpu->mmu.as, t->gpa);
     t->crosses = false;
     t->byte_count = 0;
@@ -265,6 +290,7 @@ static int find_target(struct vcpu *vcpu, struct target *t)
     uint64_t next = mmu_wrap(cpu, t->linear + first);
     if (mmu_translate(cpu, next, exec_access(vcpu), &t->gpa2) < 0)
         return -1;
+    filter_add(vcpu, next);
     t->page2 = as_lookup(vcpu->mmu.as, t->gpa2);
     return 0;
 }

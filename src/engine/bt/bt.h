@@ -35,6 +35,11 @@ struct jump_entry {      /* indirect branch targets; index = ip & JUMP_MASK */
 
 enum { BOUNCE_SIZE = 192, INSN_CACHE_SIZE = 256 };
 
+/* What may no longer follow the guest's page tables. */
+enum bt_stale { BT_FRESH, BT_STALE_LOCAL /* all but global pages */, BT_STALE_ALL };
+
+enum { BT_FILTER_BITS = 8192 };
+
 struct host_fault {
     int signal, code;
     uint64_t trap, error, host_pc, address;
@@ -73,8 +78,10 @@ struct vcpu {
 
     /* --- C only --- */
     volatile uint8_t kicked; /* vcpu_kick was called */
-    bool address_changed;    /* cells, jump caches and return pairs may be stale */
-    bool code_changed;       /* blocks were invalidated */
+    enum bt_stale stale;     /* which cells, jump caches and return pairs may be stale */
+    bool jump_local[2];      /* [user] some jump cache entry is on a page that is not global */
+    uint64_t code_pages[BT_FILTER_BITS / 64]; /* see bt_may_hold_code */
+    bool code_changed;                        /* blocks were invalidated */
     struct xlate_mode mode;
     uint64_t mode_key, base_key;
     uint64_t jump_key[2];
@@ -123,10 +130,23 @@ uint32_t bt_bounce_block(struct vcpu *vcpu, unsigned bounce_offset);
 void bt_update_mode(struct vcpu *vcpu);
 /* Guest state at a host address inside the code cache: sets rip, and aflags if they were parked. */
 bool bt_locate(struct vcpu *vcpu, uint64_t host_pc);
-/* Drops everything that depends on linear-to-physical translation. */
+/* Drops what vcpu->stale says. */
 void bt_forget_addresses(struct vcpu *vcpu);
 void bt_jump_clear(struct vcpu *vcpu, unsigned user);
-void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block);
+void bt_jump_add(struct vcpu *vcpu, uint64_t ip, uint32_t block, bool global);
+/* False: no cell or jump cache entry leads to the page at linear. (A hash: may be true without
+ * need.) */
+static inline unsigned bt_filter_bit(uint64_t linear)
+{
+    return (unsigned)((linear >> 12) * 0x9e3779b97f4a7c15ull >> 51);
+}
+static inline bool bt_may_hold_code(const struct vcpu *vcpu, uint64_t linear)
+{
+    unsigned bit = bt_filter_bit(linear);
+    return vcpu->code_pages[bit / 64] >> (bit % 64) & 1;
+}
+/* True if the page of cpu.rip is global: links to it survive MOV CR3. */
+bool bt_target_is_global(const struct vcpu *vcpu, uint32_t block);
 /* A traced page is about to be written: invalidates what was made from these bytes. */
 void bt_code_written(void *ctx, uint64_t page, unsigned offset, unsigned size);
 /* Reads up to size code bytes at rip for one instruction; 0 and cpu.fault when the first is

@@ -35,6 +35,8 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
     case MMU_FAULT:
         if (window) /* the access itself, if it comes to that, faults in the other variant */
             return ACCESS_NO_WINDOW;
+        if (size >= 16 && (linear & (size - 1)))
+            return 0; /* a demand for alignment comes first */
         break;
     }
     vcpu->exit_reason = BT_EXIT_GUEST_FAULT;
@@ -60,7 +62,7 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
     switch (result) {
     case OP_NEXT:
-        if (!cpu->dirty && !cpu->shadow && !vcpu->address_changed && !vcpu->code_changed &&
+        if (!cpu->dirty && !cpu->shadow && !vcpu->stale && !vcpu->code_changed &&
             !vcpu->mmu.watch_hits)
             return BT_CONTINUE;
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
@@ -328,7 +330,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
     bool indirect = false;
     for (;;) {
         vcpu->code_changed = false;
-        if (vcpu->address_changed)
+        if (vcpu->stale)
             bt_forget_addresses(vcpu);
         if (event_due(cpu)) {
             if (!handle_events(vcpu))
@@ -367,10 +369,10 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
                 return stop_reason(vcpu, err);
             continue;
         }
-        if (link != NO_EXIT && resets == vcpu->cache.stats.resets && !vcpu->address_changed)
-            block_cache_link(&vcpu->cache, link, block);
+        if (link != NO_EXIT && resets == vcpu->cache.stats.resets && !vcpu->stale)
+            block_cache_link(&vcpu->cache, link, block, bt_target_is_global(vcpu, block));
         else if (indirect)
-            bt_jump_add(vcpu, cpu->rip, block);
+            bt_jump_add(vcpu, cpu->rip, block, bt_target_is_global(vcpu, block));
         link = NO_EXIT;
         resets = vcpu->cache.stats.resets;
         enum bt_exit reason = bt_enter(vcpu, block_body(&vcpu->cache, block));

@@ -35,9 +35,15 @@ static void vcpu_destroy(struct vcpu *vcpu)
     munmap(vcpu, sizeof(*vcpu));
 }
 
-static void addresses_flushed(void *ctx)
+static void addresses_flushed(void *ctx, enum mmu_flush kind, uint64_t linear)
 {
-    ((struct vcpu *)ctx)->address_changed = true;
+    struct vcpu *vcpu = ctx;
+    enum bt_stale stale = kind == MMU_FLUSH_NONGLOBAL ? BT_STALE_LOCAL : BT_STALE_ALL;
+    /* Most flushed pages hold data only. */
+    if (kind == MMU_FLUSH_PAGE && !bt_may_hold_code(vcpu, linear))
+        return;
+    if (vcpu->stale < stale)
+        vcpu->stale = stale;
 }
 
 static void layout_changed(void *ctx)
@@ -70,6 +76,7 @@ static void start_over(struct vcpu *vcpu)
     vcpu->cpu.dirty = X86_DIRTY_MODE | X86_DIRTY_ADDRESS;
     vcpu->mode_key = UINT64_MAX;
     mmu_flush_all(&vcpu->cpu);
+    vcpu->stale = BT_STALE_ALL;
     bt_forget_addresses(vcpu);
     bt_update_mode(vcpu);
 }

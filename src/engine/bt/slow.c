@@ -46,24 +46,52 @@ static uint64_t operand_offset(const struct x86_cpu *cpu, const struct insn *ins
     return insn->addrsize == 8 ? offset : insn->addrsize == 4 ? (uint32_t)offset : (uint16_t)offset;
 }
 
+/* Vector operands that must be aligned: those of SSE but the "unaligned" moves, few of AVX. */
+static bool demands_alignment(const struct insn *insn)
+{
+    if (insn->map == 1 && insn->opcode == 0xc7)
+        return insn->mem.size == 16; /* CMPXCHG16B */
+    if (insn->fpu_state != FPU_SSE && insn->fpu_state != FPU_AVX)
+        return false;
+    bool string_compare = insn->map == 3 && (insn->opcode & 0xfc) == 0x60;
+    bool movu = insn->map == 1 && ((insn->opcode & 0xfe) == 0x10 || insn->opcode == 0xf0 ||
+                                   ((insn->opcode & 0xef) == 0x6f && insn->mandatory == 0xf3));
+    if (insn->encoding == ENC_LEGACY)
+        return insn->mem.size >= 16 && !string_compare && !movu;
+    bool mova = insn->map == 1 &&
+                ((insn->opcode & 0xfe) == 0x28 || insn->opcode == 0x2b || insn->opcode == 0xe7 ||
+                 ((insn->opcode & 0xef) == 0x6f && insn->vex_pp == 1));
+    return mova || (insn->map == 2 && insn->opcode == 0x2a);
+}
+
+static bool misaligned(const struct x86_cpu *cpu, const struct insn *insn, uint64_t offset)
+{
+    unsigned size = insn->mem.size;
+    bool based = !x86_code64(cpu) || insn->mem.seg >= X86_FS;
+    uint64_t linear = offset + (based ? cpu->seg[insn->mem.seg].base : 0);
+    return size >= 16 && (linear & (size - 1)) && demands_alignment(insn);
+}
+
 static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
     unsigned size = insn->mem.size, user = mmu_cpl_access(cpu);
     bool write = insn->mem.access & MEM_WRITE;
-    uint64_t linear;
-    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, operand_offset(cpu, insn), size, write,
-                   &linear) < 0)
+    uint64_t offset = operand_offset(cpu, insn), linear;
+    if (misaligned(cpu, insn, offset)) { /* before any other fault of the operand */
+        x86_raise_error(cpu, X86_GP, 0);
+        return OP_FAULT;
+    }
+    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, offset, size, write, &linear) < 0)
         return OP_FAULT;
     if (write && mmu_probe(cpu, linear, size, user | MMU_WRITE) < 0)
         return OP_FAULT;
     /* Vector instructions may demand alignment: the buffer has the operand's. */
-    unsigned offset = size >= 16 ? (unsigned)linear & 63 : 0;
-    if ((insn->mem.access & MEM_READ) &&
-        mmu_read(cpu, linear, vcpu->bounce + offset, size, user) < 0)
+    unsigned at = size >= 16 ? (unsigned)linear & 63 : 0;
+    if ((insn->mem.access & MEM_READ) && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
-    enum op_result result = run_bounce(vcpu, offset);
-    if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + offset, size, user) < 0)
+    enum op_result result = run_bounce(vcpu, at);
+    if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     return result;
 }

@@ -69,28 +69,25 @@ static uint64_t gather_offset(const struct gather *g, const struct x86_cpu *cpu,
     return offset & op_size_mask(insn->addrsize);
 }
 
-/* Loads the elements in order; returns false with the fault recorded where one cannot be loaded. */
+/*
+ * Loads the elements in order; returns false with the fault recorded where one cannot be loaded.
+ * Registers change in the elements that are done, and elsewhere only when all are.
+ */
 static bool gather_elements(struct gather *g, struct x86_cpu *cpu, const struct insn *insn)
 {
     enum x86_segreg seg = (enum x86_segreg)insn->mem.seg;
 
-    /* the mask is extended over its elements, and bits above the last element are cleared */
-    for (unsigned i = 0; i < g->count; i++) {
-        uint8_t *element = g->mask_bytes + i * g->element;
-        uint8_t fill = element[g->element - 1] & 0x80 ? 0xff : 0;
-
-        for (unsigned b = 0; b < g->element; b++)
-            element[b] = fill;
-    }
-    xs_zero(g->mask_bytes + g->count * g->element, 32 - g->count * g->element);
     for (unsigned i = 0; i < g->count; i++) {
         uint8_t *mask = g->mask_bytes + i * g->element;
 
-        if (mask[0] && seg_read(cpu, seg, gather_offset(g, cpu, insn, i),
-                                g->target_bytes + i * g->element, g->element) < 0)
+        if ((mask[g->element - 1] & 0x80) &&
+            seg_read(cpu, seg, gather_offset(g, cpu, insn, i), g->target_bytes + i * g->element,
+                     g->element) < 0)
             return false;
         xs_zero(mask, g->element);
     }
+    xs_zero(g->mask_bytes, 32);
+    xs_zero(g->target_bytes + g->count * g->element, 32 - g->count * g->element);
     return true;
 }
 
@@ -108,7 +105,6 @@ enum op_result op_gather(struct x86_cpu *cpu, const struct insn *insn)
     if (g.target == g.mask || g.target == g.index || g.mask == g.index)
         return op_raise(cpu, X86_UD);
     complete = gather_elements(&g, cpu, insn);
-    xs_zero(g.target_bytes + g.count * g.element, 32 - g.count * g.element);
     store_register(cpu, g.target, g.target_bytes);
     store_register(cpu, g.mask, g.mask_bytes);
     xstate_set_in_use(cpu, XC_SSE | XC_AVX);

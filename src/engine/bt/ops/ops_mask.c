@@ -90,6 +90,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     bool mmx = insn->encoding == ENC_LEGACY && insn->mandatory != 0x66;
     struct masked_move move = {.cpu = cpu, .element = 1, .count = mmx ? 8 : 16};
     const uint8_t *data, *mask;
+    uint64_t linear;
 
     if (!op_exists(cpu, insn))
         return op_raise(cpu, X86_UD);
@@ -107,6 +108,10 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     move.offset_mask = op_size_mask(insn->addrsize);
     move.offset = cpu->gpr[X86_RDI];
     move.selected = mask_bits(mask, 1, move.count);
+    /* Unlike the AVX ones these check all bytes (which the SDM leaves to the processor). */
+    if (seg_linear(cpu, move.seg, move.offset & move.offset_mask, move.count, true, &linear) < 0 ||
+        mmu_probe(cpu, linear, move.count, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
+        return OP_FAULT;
     if (masked_write(&move, data) < 0)
         return OP_FAULT;
     if (mmx)

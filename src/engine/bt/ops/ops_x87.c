@@ -21,10 +21,10 @@ enum {
     TAG_EMPTY = 3,
 };
 
-/* The operand-size attribute chooses the format; REX.W does not change it. */
+/* The operand-size attribute chooses the format; REX.W only makes 66 have no effect. */
 static unsigned environment_size(const struct insn *insn)
 {
-    bool prefix = insn->prefixes & PREFIX_OPSIZE;
+    bool prefix = (insn->prefixes & PREFIX_OPSIZE) && !(insn->rex & 8);
 
     return prefix == (insn->mode != 16) ? ENV16 : ENV32;
 }
@@ -179,6 +179,15 @@ enum op_result op_fldenv(struct x86_cpu *cpu, const struct insn *insn)
     return OP_NEXT;
 }
 
+/* As FNINIT: the data registers become empty, but keep what is in them. */
+static void initialize(struct x86_cpu *cpu)
+{
+    xstate_set_top(cpu, 0);
+    xs_zero(cpu->xsave, XS_MXCSR);
+    xs_put16(cpu->xsave + XS_FCW, FCW_INIT);
+    xstate_set_in_use(cpu, XC_X87);
+}
+
 enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
 {
     unsigned size = environment_size(insn);
@@ -193,7 +202,7 @@ enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
         xs_copy(area + size + 10 * i, cpu->xsave + XS_ST + 16 * i, 10);
     if (mmu_write(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
         return OP_FAULT;
-    xstate_init(cpu, XC_X87); /* as FNINIT */
+    initialize(cpu);
     return OP_NEXT;
 }
 

@@ -64,8 +64,13 @@ void xstate_set_top(struct x86_cpu *cpu, unsigned top)
 
 uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu)
 {
+    uint8_t host[XS_LEGACY_SIZE] __attribute__((aligned(16)));
     uint32_t mask = xs_get32(cpu->xsave + XS_MXCSR_MASK);
 
+    if (!mask) { /* the image never was in host registers */
+        __asm__ volatile("fxsave64 %0" : "=m"(host));
+        mask = xs_get32(host + XS_MXCSR_MASK);
+    }
     return mask ? mask : 0xffbf; /* SDM vol. 1, 11.6.6 */
 }
 
