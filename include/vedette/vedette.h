@@ -74,6 +74,7 @@ struct vd_config {
     int isa_debug_exit; /* not 0: a device at port 501h that ends the run, see VD_DEBUG_EXIT */
     int no_reboot;      /* not 0: a guest that resets the machine ends the run */
     uint64_t code_cache_size; /* bytes, 0: default */
+    int count_events; /* not 0: translated code counts blocks and branches for vd_vm_stats (slower) */
     /* Called once when the user quits from a terminal (Ctrl-A x); vd_vm_stop is called anyway. */
     void (*quit)(void *ctx);
     void *quit_ctx;

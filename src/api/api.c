@@ -196,6 +196,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .engine = find_engine(config->engine),
         .trace = config->trace,
         .code_cache_size = (size_t)config->code_cache_size,
+        .count_events = config->count_events != 0,
     };
     for (unsigned i = 0; i < VD_SERIAL_COUNT; i++)
         machine.serial[i] = vm->chardevs[i];

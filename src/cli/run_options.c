@@ -167,6 +167,7 @@ static enum run_parse set_log(struct run_options *options, const struct args *ar
 
 static enum run_parse set_stats(struct run_options *options, const struct args *args)
 {
+    options->config.count_events = 1;
     static const char *const names[] = {"json", "text", NULL};
     if (!args->value || !strcmp(args->value, "text")) {
         options->stats = RUN_STATS_TEXT;

@@ -29,6 +29,7 @@ struct engine_config {
     struct cpuid_model cpuid;
     unsigned trace;         /* enum trace_flags */
     size_t code_cache_size; /* bytes, 0: default */
+    bool count_events;      /* count what translated code does by itself, for vcpu_stats */
 };
 
 struct engine_ops {

@@ -180,7 +180,8 @@ static int create_vcpu(struct machine *machine, const struct machine_config *con
     struct engine_config engine = {.as = machine->pc.as,
                                    .cpuid = machine->pc.cpuid,
                                    .trace = config->trace,
-                                   .code_cache_size = config->code_cache_size};
+                                   .code_cache_size = config->code_cache_size,
+                                   .count_events = config->count_events};
     pc_platform(&machine->pc, &engine.platform);
     return machine->engine->vcpu_create(&machine->vcpu, &engine, err);
 }

@@ -33,6 +33,7 @@ struct machine_config {
     const struct engine_ops *engine;
     unsigned trace;         /* enum trace_flags */
     size_t code_cache_size; /* bytes, 0: the engine's default */
+    bool count_events;      /* see struct engine_config */
 };
 
 enum machine_end {

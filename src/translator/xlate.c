@@ -32,6 +32,13 @@ struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site)
     return cold;
 }
 
+void emit_count(struct xlate *x, int32_t counter)
+{
+    emit_load_gs(&x->e, W64, H_R9, counter);
+    emit_lea(&x->e, W64, H_R9, H_R9, H_NONE, 0, 1);
+    emit_store_gs(&x->e, W64, counter, H_R9);
+}
+
 static void flags_park(struct xlate *x)
 {
     struct emit *e = &x->e;
@@ -330,6 +337,8 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     if (!x.mode->single && !x.mode->bounce)
         emit_poll(&x);
     result->body = x.e.pos;
+    if (x.mode->count)
+        emit_count(&x, x.env->block_count);
     bool ended = false;
     for (unsigned i = 0; i < block->count; i++) {
         x.insn = &insns[i];

@@ -56,13 +56,13 @@ enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault
 struct xlate_env {
     int32_t tlb_read_tag[2], tlb_write_tag[2], tlb_host[2]; /* [user]; of entry 0 */
     unsigned tlb_entry_shift, tlb_bits;
-    int32_t flags_park;                 /* 2 bytes: OF in the low, lahf in the high byte */
-    int32_t spill[2];                   /* 8 bytes each, scratch of one instruction */
-    int32_t direction;                  /* 1 byte: guest DF */
-    int32_t bounce;                     /* bounce buffer: bounce_offset is added at translation */
-    int32_t branch;      /* 4 bytes: low half of the host address of the last indirect branch */
-    int32_t vectors_parked;             /* 1 byte: not 0 while vector state is in memory */
-    int32_t return_hits, return_misses; /* 8-byte counters, used with mode.count */
+    int32_t flags_park;     /* 2 bytes: OF in the low, lahf in the high byte */
+    int32_t spill[2];       /* 8 bytes each, scratch of one instruction */
+    int32_t direction;      /* 1 byte: guest DF */
+    int32_t bounce;         /* bounce buffer: bounce_offset is added at translation */
+    int32_t branch;         /* 4 bytes: low half of the host address of the last indirect branch */
+    int32_t vectors_parked; /* 1 byte: not 0 while vector state is in memory */
+    int32_t block_count, return_hits; /* 8-byte counters, used with mode.count */
     const struct cpuid_model *cpuid;
     uint64_t stub_access; /* r10 = linear, r9d = descriptor: returns with r10 = host address, or not
                              at all */

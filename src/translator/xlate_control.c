@@ -318,5 +318,7 @@ void xlate_return(struct xlate *x)
     emit_jmp(e, x->env->stub_return_miss[is_user(x)]);
     emit_patch8(e, hit, e->pos);
     emit_mov(e, W64, H_RCX, H_R9);
+    if (x->mode->count)
+        emit_count(x, x->env->return_hits);
     emit8(e, 0xc3);
 }

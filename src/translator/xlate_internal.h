@@ -78,6 +78,8 @@ static inline bool is_user(const struct xlate *x)
 /* --- xlate.c --- */
 void map_mark(struct xlate *x);
 struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site);
+/* Adds one to an 8-byte counter without touching flags; destroys R9. */
+void emit_count(struct xlate *x, int32_t counter);
 /* Call before clobbering host flags in front of the current instruction. */
 void flags_clobber(struct xlate *x);
 /* Call right before the copy of an instruction that reads or writes flags. */

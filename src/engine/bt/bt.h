@@ -66,7 +66,7 @@ struct vcpu {
     uint64_t exit_arg, exit_pc;
     uint64_t stack_top;    /* of the return-pair stack; the sentinel pair is here */
     uint64_t window_delta; /* R8 across stub_access */
-    uint64_t return_hits, return_misses;
+    uint64_t block_count, return_hits, return_misses;
     uint32_t exit_reason;
     uint32_t branch; /* low half of the host address of the last indirect branch */
     uint16_t flags_park;
@@ -154,6 +154,8 @@ void bt_code_written(void *ctx, uint64_t page, unsigned offset, unsigned size);
 unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size);
 
 /* --- slow.c --- */
+/* An unmasked x87 exception waits for the next x87 instruction. */
+bool bt_x87_pending(const struct vcpu *vcpu);
 /*
  * rip is behind the code segment's limit or not canonical. If the branch at host_pc brought it
  * there, undoes that branch: the fault belongs to it.

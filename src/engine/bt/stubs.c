@@ -335,7 +335,7 @@ static void env_init(struct vcpu *vcpu)
     env->branch = VCPU(branch);
     env->vectors_parked = VCPU(vectors_parked);
     env->return_hits = VCPU(return_hits);
-    env->return_misses = VCPU(return_misses);
+    env->block_count = VCPU(block_count);
     env->cpuid = &vcpu->cpu.cpuid;
 }
 
