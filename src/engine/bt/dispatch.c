@@ -255,12 +255,12 @@ static bool handle_exit(struct vcpu *vcpu, enum bt_exit reason, uint32_t *link, 
 
 /*
  * #DB behind a completed instruction (SDM vol. 3, 17.3.1): single step and data breakpoints; held
- * back by the shadow of MOV SS. False: shutdown.
+ * back by the shadow of MOV SS, but not by that of STI (6.8.3). False: shutdown.
  */
-static bool debug_trap(struct vcpu *vcpu, bool step)
+static bool debug_trap(struct vcpu *vcpu, bool step, bool sti)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
-    if (cpu->shadow)
+    if (cpu->shadow && !sti)
         return true;
     uint64_t dr6 = vcpu->mmu.watch_hits | (step ? 1u << 14 : 0);
     vcpu->mmu.watch_hits = 0;
@@ -293,6 +293,7 @@ static bool run_single(struct vcpu *vcpu)
     bool completed;
     uint64_t interrupts = vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                           vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
+    uint64_t sti = vcpu->stats.callouts[OP_STI];
     if (!handle_exit(vcpu, bt_enter(vcpu, block_body(&vcpu->cache, block)), &link, &completed))
         return false;
     if (!completed)
@@ -300,7 +301,7 @@ static bool run_single(struct vcpu *vcpu)
     cpu->sflags &= ~(uint32_t)X86_RF;
     bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                                       vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
-    return debug_trap(vcpu, tf && !software);
+    return debug_trap(vcpu, tf && !software, sti != vcpu->stats.callouts[OP_STI]);
 }
 
 static enum vcpu_exit stop_reason(struct vcpu *vcpu, struct vd_error *err)
@@ -380,7 +381,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         branch = leaving_branch(vcpu, reason);
         bool completed;
         if (!handle_exit(vcpu, reason, &link, &completed) ||
-            (completed && vcpu->mmu.watch_hits && !debug_trap(vcpu, false)))
+            (completed && vcpu->mmu.watch_hits && !debug_trap(vcpu, false, false)))
             return stop_reason(vcpu, err);
     }
 }
