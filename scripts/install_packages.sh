@@ -10,7 +10,7 @@ packages="gcc libc6-dev cmake ninja-build pkg-config libzydis-dev libzycore-dev 
 libpng-dev libjson-c-dev libxxhash-dev seabios cpio gzip tar ca-certificates"
 case $set in
 run) ;;
-test) packages="$packages gcc-multilib libcmocka-dev clang clang-format binutils" ;;
+test) packages="$packages gcc-multilib g++ libcmocka-dev clang clang-format binutils acpica-tools git" ;;
 bench) packages="$packages gcc-multilib qemu-system-x86" ;;
 *)
     echo "install_packages: unknown set '$set' (run, test, bench)" >&2
