@@ -230,7 +230,10 @@ static void source_faults_first(void **state)
     g->cpu.gpr[X86_RDI] = AT_DATA + 0x1000;
     expect_fault(g, RUN(g, 0xa4), X86_PF, 0);
     assert_int_equal(g->cpu.fault.cr2, AT_DATA);
-    expect_fault(g, RUN(g, 0xa6), X86_PF, 0);
+    expect_fault(g, RUN(g, 0xa6), X86_PF, 0); /* but for a single CMPS */
+    assert_int_equal(g->cpu.fault.cr2, AT_DATA + 0x1000);
+    g->cpu.gpr[X86_RCX] = 2;
+    expect_fault(g, RUN(g, 0xf3, 0xa6), X86_PF, 0);
     assert_int_equal(g->cpu.fault.cr2, AT_DATA);
     g->cpu.gpr[X86_RSI] = AT_DATA + 0x2000;
     expect_fault(g, RUN(g, 0xa4), X86_PF, 2);

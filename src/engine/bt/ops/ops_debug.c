@@ -18,13 +18,13 @@ static int debug_register(struct x86_cpu *cpu, const struct insn *insn)
 
     if (number > 7)
         return x86_raise(cpu, X86_UD);
+    if (cpu->cpl != 0)
+        return x86_raise_error(cpu, X86_GP, 0);
     if (number == 4 || number == 5) {
         if (cpu->cr4 & X86_CR4_DE)
             return x86_raise(cpu, X86_UD);
         number += 2;
     }
-    if (cpu->cpl != 0)
-        return x86_raise_error(cpu, X86_GP, 0);
     if (cpu->dr[7] & DR7_GD) {
         x86_raise(cpu, X86_DB);
         cpu->fault.dr6 = DR6_BD;

@@ -186,17 +186,17 @@ enum op_result op_scas(struct x86_cpu *cpu, const struct insn *insn)
     return result;
 }
 
-/* Where both operands fault, processors report the one in ES first. */
 static int compare_element(const struct string_walk *walk, uint64_t first, uint64_t second,
                            uint32_t *flags)
 {
+    enum x86_segreg source = (enum x86_segreg)walk->source;
     uint64_t a = 0, b = 0;
 
-    if (string_probe(walk, X86_ES, second, false) < 0 ||
-        string_probe(walk, (enum x86_segreg)walk->source, first, false) < 0)
+    if (string_probe(walk, source, first, false) < 0 ||
+        string_probe(walk, X86_ES, second, false) < 0)
         return -1;
-    if (seg_read(walk->cpu, X86_ES, second, &b, walk->size) < 0 ||
-        seg_read(walk->cpu, (enum x86_segreg)walk->source, first, &a, walk->size) < 0)
+    if (seg_read(walk->cpu, source, first, &a, walk->size) < 0 ||
+        seg_read(walk->cpu, X86_ES, second, &b, walk->size) < 0)
         return -1;
     *flags = native_compare(walk->size, a, b);
     return 0;
@@ -217,10 +217,12 @@ enum op_result op_cmps(struct x86_cpu *cpu, const struct insn *insn)
 
         if (n == 0)
             return OP_NEXT;
-        reach = string_map(&walk, X86_ES, second, false, n, &b);
+        /* Where both operands fault, processors report that in ES first, but not with REP. */
+        if (walk.repeat == REPEAT_NONE && string_probe(&walk, X86_ES, second, false) < 0)
+            return OP_FAULT;
+        reach = string_map(&walk, (enum x86_segreg)walk.source, first, false, n, &a);
         if (reach > 0)
-            reach =
-                string_map(&walk, (enum x86_segreg)walk.source, first, false, (uint64_t)reach, &a);
+            reach = string_map(&walk, X86_ES, second, false, (uint64_t)reach, &b);
         if (reach < 0)
             return OP_FAULT;
         if (reach > 0) {

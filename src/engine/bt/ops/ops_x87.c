@@ -142,6 +142,11 @@ static int operand(struct x86_cpu *cpu, const struct insn *insn, unsigned size, 
         return x86_raise(cpu, X86_UD);
     if (fpu_check(cpu, FPU_X87) < 0)
         return -1;
+    if (!write) { /* the loads wait for the exceptions of earlier instructions, the stores do not */
+        xstate_park(cpu);
+        if (xs_get16(cpu->xsave + XS_FSW) & FSW_ES)
+            return x86_raise(cpu, X86_MF);
+    }
     return seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), size, write,
                       linear);
 }
