@@ -35,8 +35,8 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
     case MMU_FAULT:
         if (window) /* the access itself, if it comes to that, faults in the other variant */
             return ACCESS_NO_WINDOW;
-        if (size >= 16 && (linear & (size - 1)))
-            return 0; /* a demand for alignment comes first */
+        if ((size >= 16 && (linear & (size - 1))) || bt_x87_pending(vcpu))
+            return 0; /* #GP for misalignment and #MF of an earlier instruction come first */
         break;
     }
     vcpu->exit_reason = BT_EXIT_GUEST_FAULT;
@@ -301,6 +301,7 @@ static bool run_single(struct vcpu *vcpu)
     cpu->sflags &= ~(uint32_t)X86_RF;
     bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                                       vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
+    software &= !(cpu->sflags & X86_TF); /* INTO may have done nothing */
     return debug_trap(vcpu, tf && !software, sti != vcpu->stats.callouts[OP_STI]);
 }
 

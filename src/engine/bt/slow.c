@@ -56,8 +56,10 @@ static bool demands_alignment(const struct insn *insn)
     bool string_compare = insn->map == 3 && (insn->opcode & 0xfc) == 0x60;
     bool movu = insn->map == 1 && ((insn->opcode & 0xfe) == 0x10 || insn->opcode == 0xf0 ||
                                    ((insn->opcode & 0xef) == 0x6f && insn->mandatory == 0xf3));
+    bool sha = (insn->map == 2 && insn->opcode >= 0xc8 && insn->opcode <= 0xcd) ||
+               (insn->map == 3 && insn->opcode == 0xcc); /* of Intel, not of AMD */
     if (insn->encoding == ENC_LEGACY)
-        return insn->mem.size >= 16 && !string_compare && !movu;
+        return insn->mem.size >= 16 && !string_compare && !movu && !sha;
     bool mova = insn->map == 1 &&
                 ((insn->opcode & 0xfe) == 0x28 || insn->opcode == 0x2b || insn->opcode == 0xe7 ||
                  ((insn->opcode & 0xef) == 0x6f && insn->vex_pp == 1));
@@ -72,12 +74,38 @@ static bool misaligned(const struct x86_cpu *cpu, const struct insn *insn, uint6
     return size >= 16 && (linear & (size - 1)) && demands_alignment(insn);
 }
 
+bool bt_x87_pending(const struct vcpu *vcpu)
+{
+    enum { FSW = 2, FSW_ES = 1 << 7 };
+    uint16_t status;
+    if (vcpu->vectors_parked)
+        return vcpu->cpu.xsave[FSW] & FSW_ES;
+    __asm__ volatile("fnstsw %0" : "=a"(status));
+    return status & FSW_ES;
+}
+
+/* An unmasked exception of an x87 store leaves memory as it is. */
+static bool x87_may_not_store(const struct vcpu *vcpu, const struct insn *insn)
+{
+    enum { MASKS = 0x3f };
+    uint16_t control;
+    if (insn->fpu_state != FPU_X87)
+        return false;
+    if (vcpu->vectors_parked)
+        control = vcpu->cpu.xsave[0];
+    else
+        __asm__ volatile("fnstcw %0" : "=m"(control));
+    return (control & MASKS) != MASKS;
+}
+
 static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
     unsigned size = insn->mem.size, user = mmu_cpl_access(cpu);
     bool write = insn->mem.access & MEM_WRITE;
     uint64_t offset = operand_offset(cpu, insn), linear;
+    if (insn->fpu_state == FPU_X87 && bt_x87_pending(vcpu) && run_bounce(vcpu, 0) == OP_FAULT)
+        return OP_FAULT; /* #MF; the few that do not wait (FNSTSW, FNSTCW) may run twice */
     if (misaligned(cpu, insn, offset)) { /* before any other fault of the operand */
         x86_raise_error(cpu, X86_GP, 0);
         return OP_FAULT;
@@ -88,7 +116,8 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
         return OP_FAULT;
     /* Vector instructions may demand alignment: the buffer has the operand's. */
     unsigned at = size >= 16 ? (unsigned)linear & 63 : 0;
-    if ((insn->mem.access & MEM_READ) && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
+    bool read = (insn->mem.access & MEM_READ) || x87_may_not_store(vcpu, insn);
+    if (read && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     enum op_result result = run_bounce(vcpu, at);
     if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + at, size, user) < 0)
@@ -163,6 +192,14 @@ static bool valid_target(const struct vcpu *vcpu, uint64_t ip)
     return vcpu->mode.bits == 64 ? mmu_canonical(ip) : ip <= vcpu->cpu.seg[X86_CS].limit;
 }
 
+static int probe_push(struct x86_cpu *cpu, unsigned size)
+{
+    uint64_t sp = truncate_ip(cpu->gpr[X86_RSP] - size, x86_stack_bits(cpu) / 8), linear;
+    if (seg_linear(cpu, X86_SS, sp, size, true, &linear) < 0)
+        return -1;
+    return mmu_probe(cpu, linear, size, mmu_cpl_access(cpu) | MMU_WRITE);
+}
+
 static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -174,17 +211,18 @@ static enum op_result slow_branch(struct vcpu *vcpu, const struct insn *insn)
     else if (op_read_rm(cpu, insn, size, &target) < 0)
         return OP_FAULT;
     target = truncate_ip(target, size);
+    struct op_stack stack;
+    op_stack_begin(&stack, cpu);
+    if (call && probe_push(cpu, size) < 0) /* the stack is checked before the target */
+        return OP_FAULT;
     if (!valid_target(vcpu, target)) {
         x86_raise_error(cpu, X86_GP, 0);
         return OP_FAULT;
     }
-    if (call) {
-        struct op_stack stack;
-        op_stack_begin(&stack, cpu);
-        if (op_push(&stack, size, truncate_ip(next, size)) < 0)
-            return OP_FAULT;
+    if (call && op_push(&stack, size, truncate_ip(next, size)) < 0)
+        return OP_FAULT;
+    if (call)
         op_stack_commit(&stack);
-    }
     cpu->rip = target;
     return OP_JUMP;
 }
