@@ -1,0 +1,190 @@
+#include "compare.h"
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "decoder/insn.h"
+#include "forms.h"
+
+enum { ARITH = X86_ARITH_FLAGS, FX_FOP = 6, FX_MXCSR = 24, FX_ST = 32, FX_XMM = 160, YMM = 576 };
+
+unsigned case_insn_at(const struct insn_case *c, uint64_t rip)
+{
+    unsigned i = 0;
+    while (i + 1 < c->count && c->in.rip + c->offset[i + 1] <= rip)
+        i++;
+    return i;
+}
+
+static bool decode(const struct insn_case *c, unsigned i, struct insn *insn)
+{
+    return insn_decode(insn, c->code + c->offset[i], CASE_CODE - c->offset[i], c->mode) == INSN_OK;
+}
+
+/*
+ * Arithmetic flags whose value at a fault in instruction i is certain. Those that are replaced
+ * before anybody reads them may be stale: a translated block does not keep dead flags.
+ */
+static unsigned live_flags(const struct insn_case *c, unsigned i)
+{
+    unsigned live = 0, dead = 0;
+    struct insn insn;
+    for (; i < c->count && decode(c, i, &insn); i++) {
+        live |= insn.flags_read & ~dead;
+        if (insn.kind == KIND_CALLOUT)
+            return (live | ~dead) & ARITH;
+        if (insn.class == INSN_CONTROL)
+            return live & ARITH;
+        dead |= insn.flags_written;
+    }
+    return (live | ~dead) & ARITH;
+}
+
+/* Flags that some instruction of the test leaves undefined. */
+static unsigned undefined_flags(const struct insn_case *c)
+{
+    unsigned undefined = 0;
+    for (unsigned i = 0; i < c->count; i++)
+        undefined |= form_undefined_flags(c->code + c->offset[i],
+                                          CASE_CODE - (unsigned)c->offset[i], c->mode);
+    return undefined;
+}
+
+/* REP CMPS with two bad operands: which one is reported differs even on one processor. */
+static bool repeated_cmps(const struct insn_case *c, unsigned i)
+{
+    struct insn insn;
+    return decode(c, i, &insn) && insn.kind == KIND_STRING && insn.op == OP_CMPS &&
+           (insn.prefixes & (PREFIX_REP | PREFIX_REPNE));
+}
+
+/*
+ * An MMX instruction that faults on its operand: some processors have set TOP and tags already,
+ * others not.
+ */
+static bool enters_mmx(const struct insn_case *c, unsigned i)
+{
+    struct insn insn;
+    return decode(c, i, &insn) && insn.fpu_state == FPU_MMX;
+}
+
+static unsigned compare_gprs(const struct insn_case *c, const struct insn_state *a,
+                             const struct insn_state *b)
+{
+    uint64_t mask = c->mode == 64 ? UINT64_MAX : UINT32_MAX;
+    for (unsigned i = 0; i < (c->mode == 64 ? 16u : 8u); i++) {
+        if ((a->gpr[i] ^ b->gpr[i]) & mask)
+            return DIFF_GPR;
+    }
+    return 0;
+}
+
+/* Pointers to the last x87 instruction are not compared: the guest's would be the translation's. */
+static unsigned compare_vectors(const struct insn_case *c, const struct insn_state *a,
+                                const struct insn_state *b)
+{
+    unsigned differences = 0, registers = c->mode == 64 ? 16 : 8;
+    if (memcmp(a->xsave, b->xsave, 5))
+        differences |= DIFF_X87;
+    for (unsigned i = 0; i < 8; i++) {
+        if (memcmp(a->xsave + FX_ST + 16 * i, b->xsave + FX_ST + 16 * i, 10))
+            differences |= DIFF_X87;
+    }
+    if (memcmp(a->xsave + FX_MXCSR, b->xsave + FX_MXCSR, 4))
+        differences |= DIFF_MXCSR;
+    if (memcmp(a->xsave + FX_XMM, b->xsave + FX_XMM, 16 * registers) ||
+        memcmp(a->xsave + YMM, b->xsave + YMM, 16 * registers))
+        differences |= DIFF_VECTOR;
+    return differences;
+}
+
+static bool pointer_byte(const struct insn_case *c, unsigned offset)
+{
+    if (!c->save_offset || offset < c->save_offset)
+        return false;
+    unsigned at = offset - c->save_offset;
+    if (c->save_size >= 512)
+        return at >= FX_FOP && at < FX_MXCSR;
+    bool narrow = c->save_size == 14 || c->save_size == 94;
+    return narrow ? at >= 6 && at < 14 : at >= 12 && at < 28;
+}
+
+static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, const uint8_t *b,
+                               unsigned ignored)
+{
+    if (!memcmp(a, b, MEMORY_BYTES))
+        return 0;
+    for (unsigned i = 0; i < MEMORY_BYTES; i++) {
+        if (a[i] != b[i] && !pointer_byte(c, i) && i - ignored >= 8)
+            return DIFF_MEMORY;
+    }
+    return 0;
+}
+
+/*
+ * Where a CALL whose target is out of bounds leaves its return address in the guest, below the
+ * unchanged stack pointer; a processor faults first. Outside of memory: nowhere.
+ */
+static unsigned unwritten_return_address(const struct insn_case *c, const struct insn_result *r)
+{
+    struct insn insn;
+    if (r->outcome != OUTCOME_EXCEPTION || r->vector != X86_GP ||
+        !decode(c, case_insn_at(c, r->out.rip), &insn) ||
+        (insn.kind != KIND_CALL_IND && insn.kind != KIND_CALL_REL))
+        return MEMORY_BYTES;
+    uint64_t base = c->mode == 64 ? 0 : segment_rows[c->segment[X86_SS]].base;
+    uint64_t at = (base + r->out.gpr[X86_RSP] - 8) % LINEAR_HIGH;
+    if (at - LINEAR_DATA < DATA_BYTES)
+        return (unsigned)(at - LINEAR_DATA);
+    return at - LINEAR_STACK < STACK_BYTES ? DATA_BYTES + (unsigned)(at - LINEAR_STACK)
+                                           : (unsigned)MEMORY_BYTES;
+}
+
+static unsigned compare_exception(const struct insn_result *native, const struct insn_result *guest,
+                                  const struct compare_rules *rules)
+{
+    if (native->vector != guest->vector)
+        return DIFF_OUTCOME;
+    uint64_t error = native->error ^ guest->error;
+    if (native->vector == X86_PF) {
+        if (native->cr2 != guest->cr2)
+            return DIFF_ERROR;
+        /* The host system hides whether addresses of its own are mapped. */
+        if (native->cr2 >> 47 || (rules->guest_only && rules->guest_only(rules->ctx, guest->cr2)))
+            error &= ~1ull;
+    }
+    return error ? DIFF_ERROR : 0;
+}
+
+unsigned compare_results(const struct insn_case *c, const struct insn_result *native,
+                         const struct insn_result *guest, const struct compare_rules *rules)
+{
+    if (native->outcome == OUTCOME_TIMEOUT && guest->outcome == OUTCOME_TIMEOUT)
+        return 0;
+    if (native->out.rflags & X86_AC_FLAG)
+        return 0; /* alignment checks are a known difference */
+    if (native->vector == X86_DB && native->out.rip - c->in.rip > c->code_size)
+        return 0; /* single-stepped into what ends the test */
+    if (native->outcome != guest->outcome)
+        return DIFF_OUTCOME;
+    const struct insn_state *a = &native->out, *b = &guest->out;
+    unsigned differences = 0;
+    uint64_t ip_mask = c->mode == 64 ? UINT64_MAX : UINT32_MAX, flag_mask = ~0ull;
+    if (native->outcome == OUTCOME_EXCEPTION) {
+        if (!repeated_cmps(c, case_insn_at(c, a->rip)))
+            differences |= compare_exception(native, guest, rules);
+        flag_mask = ~(uint64_t)ARITH | live_flags(c, case_insn_at(c, a->rip));
+    }
+    if ((a->rip ^ b->rip) & ip_mask)
+        differences |= DIFF_RIP;
+    uint64_t flags = (a->rflags ^ b->rflags) & flag_mask;
+    if (flags)
+        differences |= flags & ~(uint64_t)undefined_flags(c) ? DIFF_FLAGS : DIFF_UNDEFINED;
+    differences |= compare_gprs(c, a, b) | compare_vectors(c, a, b);
+    if (native->outcome == OUTCOME_EXCEPTION && enters_mmx(c, case_insn_at(c, a->rip)))
+        differences &= ~(unsigned)DIFF_X87;
+    if (c->mode == 64 && (a->fs_base != b->fs_base || a->gs_base != b->gs_base))
+        differences |= DIFF_BASE;
+    return differences |
+           compare_memory(c, native->memory, guest->memory, unwritten_return_address(c, native));
+}

@@ -1,0 +1,60 @@
+/* Shared by the generate_*.c files. */
+#ifndef VD_TESTS_INSN_GENERATE_PRIVATE_H
+#define VD_TESTS_INSN_GENERATE_PRIVATE_H
+
+#include "generate.h"
+#include "values.h"
+
+enum role { /* what a register holds when the test starts */
+            ROLE_RANDOM,
+            ROLE_SMALL,   /* an index or count */
+            ROLE_POINTER, /* into the data, relative to DS (RDI of string tests: ES) */
+            ROLE_STACK,   /* into the stack, relative to SS */
+};
+
+enum { FIXUPS = 2 * CASE_INSNS };
+
+struct fixup {      /* a field that names a later instruction */
+    uint16_t at;    /* in code[] */
+    uint8_t size;   /* bytes */
+    uint8_t insn;   /* the instruction it belongs to */
+    uint8_t target; /* instruction number; beyond the last: the end */
+    bool relative;
+};
+
+struct gen {
+    struct random r;
+    const struct generator *g;
+    struct insn_case *c;
+    uint8_t role[16];
+    uint16_t keep; /* registers that instructions should not write */
+    bool strings;  /* RSI, RDI and RCX are set up for string instructions */
+    struct fixup fixup[FIXUPS];
+    unsigned fixup_count;
+    unsigned wanted;    /* instructions */
+    unsigned undefined; /* flags that may be undefined before the next instruction */
+    bool branched;      /* some instruction may be skipped */
+};
+
+struct memory_choice {
+    uint8_t bytes[7]; /* ModRM, SIB, displacement */
+    unsigned size;
+    unsigned rip_disp; /* position of a RIP-relative displacement in bytes, 0: none */
+    uint64_t target;   /* its linear address */
+    bool rex_b, rex_x;
+    unsigned data_offset; /* absolute_memory: where */
+};
+
+/* --- generate_state.c --- */
+void generate_state(struct gen *g);
+/* Offset of a linear address in a segment of the test. */
+uint64_t segment_offset(const struct gen *g, unsigned seg, uint64_t linear);
+
+/* --- generate_operand.c --- */
+/* A memory operand for ModRM.reg `reg`, with addresses of addrsize bytes. */
+void choose_memory(struct gen *g, struct memory_choice *m, unsigned reg, unsigned addrsize,
+                   bool vsib, bool aligned, bool override);
+/* The operand at a fixed offset of the data area, for the test's own address size. */
+void absolute_memory(struct gen *g, struct memory_choice *m, unsigned reg, unsigned data_offset);
+
+#endif

@@ -1,0 +1,33 @@
+/* Both sides of one code size, and running single tests on them. */
+#ifndef VD_TESTS_INSN_SESSION_H
+#define VD_TESTS_INSN_SESSION_H
+
+#include "compare.h"
+#include "generate.h"
+#include "guest_side.h"
+#include "native.h"
+
+struct session {
+    struct generator generator;
+    struct form_table forms;
+    struct native *native;
+    struct guest_side *guest;
+    struct compare_rules rules;
+    struct insn_result guest_result;
+};
+
+/* -1: a side cannot be made. */
+int session_start(struct session *s, unsigned mode, const struct cpuid_model *model);
+void session_stop(struct session *s);
+
+/* Runs the guest on a test whose native result is known. */
+unsigned session_compare(struct session *s, const struct insn_case *c,
+                         const struct insn_result *native);
+/* Runs a test on both sides, in a slot that is not in use; *native points into it. */
+unsigned session_run(struct session *s, unsigned slot, const struct insn_case *c,
+                     const struct insn_result **native);
+
+/* Makes a test that differs as simple as it stays so, in place. */
+void minimise_case(struct session *s, unsigned slot, struct insn_case *c);
+
+#endif
