@@ -273,6 +273,13 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
         emit_call(e, env->stub_access);
         emit_patch(e, emit_jmp_later(e), cold->back);
         break;
+    case COLD_CONSTANT:
+        emit_mov_imm(e, H_R10, cold->linear);
+        emit_mov_imm(e, H_R9, cold->value);
+        emit_call(e, env->stub_access);
+        emit_lea(e, W64, H_R10, H_R10, H_NONE, 0, -(int32_t)(cold->linear & 4095));
+        emit_patch(e, emit_jmp_later(e), cold->back);
+        break;
     case COLD_BOUNCE:
         emit_call(e, env->stub_bounce);
         emit8(e, 0x90); /* the return address, which is never used, stays inside the block */

@@ -7,6 +7,7 @@
 
 enum cold_kind {                 /* code that runs rarely, placed behind the block */
                  COLD_ACCESS,    /* TLB miss: refill and go back */
+                 COLD_CONSTANT,  /* the same for an operand at a constant address */
                  COLD_BOUNCE,    /* segment bounds: C executes the instruction */
                  COLD_EVENT,     /* poll found a request */
                  COLD_EVENT_RCX, /* the same, RCX is in R9 */
@@ -18,11 +19,12 @@ enum cold_kind {                 /* code that runs rarely, placed behind the blo
 struct cold {
     uint8_t kind;
     bool parked;
-    uint16_t ip;    /* guest ip offset, for the map */
-    uint32_t site;  /* rel32 that leads here */
-    uint32_t back;  /* COLD_ACCESS: where to continue */
-    uint32_t value; /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit */
-    int32_t tag;    /* COLD_ACCESS: TLB tag array */
+    uint16_t ip;     /* guest ip offset, for the map */
+    uint32_t site;   /* rel32 that leads here */
+    uint32_t back;   /* COLD_ACCESS: where to continue */
+    uint32_t value;  /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit */
+    int32_t tag;     /* COLD_ACCESS: TLB tag array */
+    uint64_t linear; /* COLD_CONSTANT */
 };
 
 enum { COLD_MAX = 4 * XLATE_MAX_INSNS, ARITH_FLAGS = X86_ARITH_FLAGS };

@@ -107,6 +107,40 @@ void emit_tlb(struct xlate *x, unsigned size, bool write)
     x->disp = 0;
 }
 
+/* The operand's linear address if it is known now. */
+static bool constant_address(const struct xlate *x, const struct insn_mem *mem, uint64_t *linear)
+{
+    bool base = x->mode->bits == 64 ? mem->seg == X86_FS || mem->seg == X86_GS
+                                    : !(x->mode->flat & (1u << mem->seg)) || mem->seg == X86_CS;
+    if (base || (!mem->rip_relative && (mem->base != GPR_NONE || mem->index != GPR_NONE)))
+        return false;
+    unsigned size = x->insn->addrsize;
+    uint64_t offset = (uint64_t)mem->disp + (mem->rip_relative ? x->ip + x->insn->len : 0);
+    *linear = size == 8 ? offset : size == 4 ? (uint32_t)offset : (uint16_t)offset;
+    return (*linear & 4095) + mem->size <= 4096;
+}
+
+/* Page and TLB entry are constants: one compare, no address arithmetic. */
+static void emit_constant(struct xlate *x, uint64_t linear, unsigned size, bool write)
+{
+    struct emit *e = &x->e;
+    const struct xlate_env *env = x->env;
+    bool user = is_user(x);
+    int32_t entry = (int32_t)((linear >> 12 & ((1u << env->tlb_bits) - 1)) << env->tlb_entry_shift);
+    int32_t tag = write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
+    flags_clobber(x);
+    emit_mov_imm(e, H_R10, linear & ~4095ull);
+    emit_reg_gs(e, 0, W64, 0x3b, H_R10, tag + entry);
+    struct cold *cold = cold_add(x, COLD_CONSTANT, emit_jcc_later(e, CC_NE));
+    emit_load_gs(e, W64, H_R10, env->tlb_host[user] + entry);
+    cold->back = e->pos;
+    cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
+    cold->linear = linear;
+    x->base = H_R10;
+    x->index = H_NONE;
+    x->disp = (int32_t)(linear & 4095);
+}
+
 /* BT and kin with a register bit offset address memory outside the operand (SDM vol. 1, 3.1.1.9).
  */
 static bool is_bit_string(const struct insn *insn)
@@ -140,6 +174,11 @@ void emit_operand(struct xlate *x, bool write)
     const struct insn_mem *mem = &x->insn->mem;
     if (window_covers(x, mem->base, mem->index, (int)mem->disp + x->sp_adjust))
         return;
+    uint64_t linear;
+    if (!is_bit_string(x->insn) && constant_address(x, mem, &linear)) {
+        emit_constant(x, linear, mem->size, write);
+        return;
+    }
     emit_offset(x, mem);
     if (is_bit_string(x->insn))
         emit_bit_string_offset(x);
