@@ -108,6 +108,7 @@ static bool deliver_fault(struct vcpu *vcpu)
                 (unsigned long long)cpu->fault.cr2);
     }
     cpu->shadow = 0;
+    cpu->halted = 0; /* the trap behind HLT */
     return fault_deliver(cpu) == 0 || !cpu->shutdown;
 }
 
@@ -286,6 +287,7 @@ static bool run_single(struct vcpu *vcpu)
         return deliver_fault(vcpu);
     }
     cpu->shadow = 0;
+    cpu->sflags &= ~(uint32_t)X86_RF; /* before the instruction, which may be an IRET that sets it */
     uint32_t block = bt_block(vcpu, BT_SINGLE);
     if (block == BLOCK_NONE)
         return deliver_fault(vcpu);
@@ -298,7 +300,6 @@ static bool run_single(struct vcpu *vcpu)
         return false;
     if (!completed)
         return true;
-    cpu->sflags &= ~(uint32_t)X86_RF;
     bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                                       vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
     software &= !(cpu->sflags & X86_TF); /* INTO may have done nothing */
