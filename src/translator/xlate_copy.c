@@ -125,7 +125,7 @@ static void release(struct xlate *x, const struct copy *c)
     }
 }
 
-/* Outside 64-bit mode VEX.W is ignored by moves between vector and general registers or memory. */
+/* Outside 64-bit mode VEX.W is ignored by what else would use 64-bit general registers. */
 static bool vex_w_ignored(const struct insn *insn)
 {
     if (insn->gpr_fields)
@@ -133,7 +133,8 @@ static bool vex_w_ignored(const struct insn *insn)
     if (insn->map == 1)
         return insn->opcode == 0x2a || insn->opcode == 0x2c || insn->opcode == 0x2d ||
                insn->opcode == 0x6e || insn->opcode == 0x7e;
-    return insn->map == 3 && (insn->opcode == 0x16 || insn->opcode == 0x22);
+    bool compare = (insn->opcode & 0xfe) == 0x60; /* VPCMPESTRM, VPCMPESTRI: EAX and EDX */
+    return insn->map == 3 && (insn->opcode == 0x16 || insn->opcode == 0x22 || compare);
 }
 
 static void emit_vex(struct xlate *x, const struct copy *c)
@@ -215,6 +216,13 @@ static void emit_legacy(struct xlate *x, const struct copy *c)
         emit_operand_modrm(x, reg);
 }
 
+/* VBLENDVPS, VBLENDVPD, VPBLENDVB */
+static bool names_register_by_imm(const struct insn *insn)
+{
+    return insn->encoding == ENC_VEX && insn->map == 3 && insn->opcode >= 0x4a &&
+           insn->opcode <= 0x4c;
+}
+
 static void emit_body(struct xlate *x, const struct copy *c)
 {
     const struct insn *insn = x->insn;
@@ -235,7 +243,9 @@ static void emit_body(struct xlate *x, const struct copy *c)
             emit_operand_modrm(x, c->reg);
     }
     bool moffs = insn->map == 0 && insn->opcode >= 0xa0 && insn->opcode <= 0xa3;
-    if (insn->imm_size && !moffs)
+    if (insn->mode != 64 && names_register_by_imm(insn))
+        emit8(e, insn->bytes[insn->imm_off] & 0x7f); /* bit 7 would select registers 8-15 */
+    else if (insn->imm_size && !moffs)
         emit_bytes(e, insn->bytes + insn->imm_off, insn->imm_size);
 }
 
