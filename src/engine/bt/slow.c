@@ -84,6 +84,13 @@ bool bt_x87_pending(const struct vcpu *vcpu)
     return status & FSW_ES;
 }
 
+static bool waits_for_x87(const struct insn *insn)
+{
+    bool to_mmx = insn->fpu_state == FPU_SSE && insn->encoding == ENC_LEGACY && insn->map == 1 &&
+                  (insn->opcode & 0xfe) == 0x2c && insn->mandatory < 0xf2; /* CVT(T)Px2PI */
+    return insn->fpu_state == FPU_X87 || insn->fpu_state == FPU_MMX || to_mmx;
+}
+
 /* An unmasked exception of an x87 store leaves memory as it is. */
 static bool x87_may_not_store(const struct vcpu *vcpu, const struct insn *insn)
 {
@@ -104,7 +111,7 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     unsigned size = insn->mem.size, user = mmu_cpl_access(cpu);
     bool write = insn->mem.access & MEM_WRITE;
     uint64_t offset = operand_offset(cpu, insn), linear;
-    if (insn->fpu_state == FPU_X87 && bt_x87_pending(vcpu) && run_bounce(vcpu, 0) == OP_FAULT)
+    if (waits_for_x87(insn) && bt_x87_pending(vcpu) && run_bounce(vcpu, 0) == OP_FAULT)
         return OP_FAULT; /* #MF; the few that do not wait (FNSTSW, FNSTCW) may run twice */
     if (misaligned(cpu, insn, offset)) { /* before any other fault of the operand */
         x86_raise_error(cpu, X86_GP, 0);

@@ -63,6 +63,7 @@ enum op_result op_fxrstor(struct x86_cpu *cpu, const struct insn *insn)
     xs_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
     xs_put32(cpu->xsave + XS_MXCSR, mxcsr);
     xs_copy(cpu->xsave + XS_ST, image + XS_ST, XS_XMM - XS_ST + 16 * xstate_register_count(cpu));
+    xstate_settle_x87(cpu);
     xstate_set_in_use(cpu, XC_X87 | XC_SSE);
     return OP_NEXT;
 }

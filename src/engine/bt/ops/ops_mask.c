@@ -97,6 +97,8 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     if (fpu_check(cpu, mmx ? FPU_MMX : insn->encoding == ENC_LEGACY ? FPU_SSE : FPU_AVX) < 0)
         return OP_FAULT;
     xstate_park(cpu);
+    if (mmx && (cpu->xsave[XS_FSW] & FSW_ES))
+        return op_raise(cpu, X86_MF);
     if (mmx) {
         data = mmx_register(cpu, insn->reg & 7);
         mask = mmx_register(cpu, insn->rm & 7);
@@ -109,9 +111,11 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     move.offset = cpu->gpr[X86_RDI];
     move.selected = mask_bits(mask, 1, move.count);
     /* Unlike the AVX ones these check all bytes (which the SDM leaves to the processor). */
-    if (seg_linear(cpu, move.seg, move.offset & move.offset_mask, move.count, true, &linear) < 0 ||
-        mmu_probe(cpu, linear, move.count, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
-        return OP_FAULT;
+    for (unsigned i = 0; i < move.count; i += 8) {
+        if (seg_linear(cpu, move.seg, element_offset(&move, i), 8, true, &linear) < 0 ||
+            mmu_probe(cpu, linear, 8, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
+            return OP_FAULT;
+    }
     if (masked_write(&move, data) < 0)
         return OP_FAULT;
     if (mmx)

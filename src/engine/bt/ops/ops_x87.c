@@ -12,7 +12,6 @@ enum {
     ENV16 = 14,
     ENV32 = 28,
     REGISTERS = 80, /* eight of ten bytes */
-    FSW_ES = 1 << 7,
     FSW_B = 1 << 15,
     FSW_EXCEPTIONS = 0x3f,
     TAG_VALID = 0,

@@ -152,6 +152,7 @@ static void restore_component(struct x86_cpu *cpu, const uint8_t *area, uint64_t
         xs_copy(cpu->xsave, area, XS_FIP);
         xs_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
         xs_copy(cpu->xsave + XS_ST, area + XS_ST, XS_XMM - XS_ST);
+        xstate_settle_x87(cpu);
     } else if (load) {
         xs_copy(cpu->xsave + offset, area + offset, vectors);
     } else if (vectors == 16 * 16) {

@@ -62,6 +62,23 @@ void xstate_set_top(struct x86_cpu *cpu, unsigned top)
         xs_copy(cpu->xsave + XS_ST + 16 * i, old + 16 * ((i + moved) & 7), 16);
 }
 
+void xstate_settle_x87(struct x86_cpu *cpu)
+{
+    enum { FCW_WRITABLE = 0x1f3f, FCW_FIXED = 0x40, EXCEPTIONS = 0x3f, FSW_B = 1 << 15 };
+    uint8_t *image = cpu->xsave;
+    unsigned fcw = (xs_get16(image + XS_FCW) & FCW_WRITABLE) | FCW_FIXED;
+    unsigned fsw = xs_get16(image + XS_FSW) & ~(unsigned)(FSW_ES | FSW_B);
+
+    if (fsw & ~fcw & EXCEPTIONS)
+        fsw |= FSW_ES | FSW_B;
+    xs_put16(image + XS_FCW, fcw);
+    xs_put16(image + XS_FSW, fsw);
+    image[XS_FTW + 1] = 0;
+    xs_put16(image + XS_FOP, xs_get16(image + XS_FOP) & 0x7ff);
+    for (unsigned i = 0; i < 8; i++)
+        xs_zero(image + XS_ST + 16 * i + 10, 6);
+}
+
 uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu)
 {
     uint8_t host[XS_LEGACY_SIZE] __attribute__((aligned(16)));

@@ -37,6 +37,7 @@ enum { /* state components */
 };
 
 enum { MXCSR_INIT = 0x1f80, FCW_INIT = 0x37f };
+enum { FSW_ES = 1 << 7 }; /* an unmasked x87 exception is pending */
 
 /*
  * Copies and clears without the C library, whose versions use vector registers. Word by word: the
@@ -110,6 +111,9 @@ static inline unsigned xstate_register_count(const struct x86_cpu *cpu)
 {
     return x86_code64(cpu) ? 16 : 8;
 }
+/* After x87 state came from memory: what registers do not hold, and the summary of exceptions. */
+void xstate_settle_x87(struct x86_cpu *cpu);
+
 /* Bits of MXCSR that exist. */
 uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu);
 
