@@ -25,6 +25,8 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
     vcpu->exit_reason = BT_EXIT_SLOW;
     if (vcpu->mode.bits == 64 && !(mmu_canonical(linear) && mmu_canonical(linear + size - 1)))
         return window ? ACCESS_NO_WINDOW : 0;
+    if (vcpu->mode.bits != 64 && (uint32_t)linear + (uint64_t)size > 0x100000000ull)
+        return window ? ACCESS_NO_WINDOW : 0; /* beyond the limit of a flat segment */
     uint8_t *host;
     switch (mmu_fill(cpu, linear, size, access, &host)) {
     case MMU_DIRECT:

@@ -302,8 +302,8 @@ static int stack_init(struct vcpu *vcpu, uint64_t sentinel, struct vd_error *err
     vcpu->stack = stack;
     uint64_t *top = (uint64_t *)(void *)(stack + BT_GUARD_SIZE + BT_STACK_SIZE - 64);
     top[0] = sentinel;
-    /* Negated, as all pairs; no code is there: not canonical, and 4 GiB - 1 in its low half. */
-    top[1] = 0 - 0x7fffffffffffffffull;
+    /* The return address that it matches must be valid in every mode: nobody notes the branch. */
+    top[1] = 0;
     vcpu->stack_top = (uint64_t)(uintptr_t)top;
     bt_stack_reset(vcpu);
     return 0;
