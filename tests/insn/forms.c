@@ -153,6 +153,11 @@ int form_group(const struct insn *insn, const struct cpuid_model *model, const c
         *reason = "0F 0D with a register is a NOP on Intel processors only";
         return GROUP_EXCLUDED;
     }
+    if (insn->mode != 64 && insn->encoding == ENC_VEX && insn->map == 3 && insn->vex_w &&
+        (insn->opcode == 0x16 || insn->opcode == 0x22)) {
+        *reason = "VEX.W outside 64-bit mode is ignored by Intel, undefined for AMD processors";
+        return GROUP_EXCLUDED;
+    }
     if (is_vector(insn))
         return GROUP_VECTOR;
     if (insn->fpu_state == FPU_X87 || insn->fpu_state == FPU_WAIT)

@@ -356,6 +356,8 @@ static void emit_indirect(struct gen *g)
         b[n++] = 0xff;
         b[n++] = (uint8_t)(0xc0 | digit << 3 | (reg & 7));
     }
+    g->branched = true;
+    g->c->glued |= 1u << g->c->count;
     append(g,
            b[0] == 0xc3 || b[0] == 0xc2 ? ZYDIS_MNEMONIC_RET
            : digit == 2                 ? ZYDIS_MNEMONIC_CALL
