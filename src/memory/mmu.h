@@ -21,9 +21,10 @@ enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLB_MASK = TLB_SIZE - 1 };
 
 struct tlb_entry {
     uint64_t read_tag, write_tag;
-    uint64_t host;  /* host address of the page */
-    uint64_t flags; /* TLB_GLOBAL, and above TLB_PAGE_SHIFT the log2 of the guest's page size */
+    uint64_t host;   /* host address of the page */
+    uint64_t addend; /* host minus linear address */
 };
+/* Flags of an entry: TLB_GLOBAL, and above TLB_PAGE_SHIFT the log2 of the guest's page size. */
 enum { TLB_GLOBAL = 1, TLB_PAGE_SHIFT = 8 };
 
 struct exec_entry { /* instruction fetch: C only */
@@ -56,6 +57,7 @@ enum mmu_flush {
 
 struct mmu {
     struct tlb_entry tlb[2][TLB_SIZE]; /* [0] supervisor (CPL 0-2), [1] user (CPL 3) */
+    uint64_t tlb_flags[2][TLB_SIZE];
     struct exec_entry exec[2][TLB_SIZE];
     struct address_space *as;
     struct mmu_stats stats;

@@ -76,7 +76,8 @@ void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct wa
     uint64_t page = linear & ~(uint64_t)PAGE_OFFSET, bit = 1ULL << (index & 63);
     struct tlb_entry *e = &mmu->tlb[side][index];
     e->host = (uint64_t)(uintptr_t)host;
-    e->flags = entry_flags(mmu, linear, walk);
+    e->addend = e->host - page;
+    mmu->tlb_flags[side][index] = entry_flags(mmu, linear, walk);
     e->read_tag = page;
     if (writable) {
         e->write_tag = page;
@@ -202,7 +203,7 @@ static void flush_large(struct mmu *mmu, unsigned side, uint64_t linear)
         for (uint64_t used = mmu->tlb_map[side].used[w]; used; used &= used - 1) {
             unsigned index = w * 64 + (unsigned)__builtin_ctzll(used);
             const struct tlb_entry *e = &mmu->tlb[side][index];
-            if (same_large_page(e->read_tag, e->flags, linear))
+            if (same_large_page(e->read_tag, mmu->tlb_flags[side][index], linear))
                 forget_data(mmu, side, index);
         }
         for (uint64_t used = mmu->exec_map[side].used[w]; used; used &= used - 1) {

@@ -268,7 +268,8 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
     map_mark(x);
     switch ((enum cold_kind)cold->kind) {
     case COLD_ACCESS:
-        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, cold->tag); /* linear address again */
+        if (cold->tag)
+            emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, cold->tag); /* linear address again */
         emit_mov_imm(e, H_R9, cold->value);
         emit_call(e, env->stub_access);
         emit_patch(e, emit_jmp_later(e), cold->back);

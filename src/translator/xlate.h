@@ -54,7 +54,7 @@ enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault
 
 /* Offsets from the gs base, and executable addresses of the engine's stubs. */
 struct xlate_env {
-    int32_t tlb_read_tag[2], tlb_write_tag[2], tlb_host[2]; /* [user]; of entry 0 */
+    int32_t tlb_read_tag[2], tlb_write_tag[2], tlb_host[2], tlb_addend[2]; /* [user]; of entry 0 */
     unsigned tlb_entry_shift, tlb_bits;
     int32_t flags_park;     /* 2 bytes: OF in the low, lahf in the high byte */
     int32_t spill[2];       /* 8 bytes each, scratch of one instruction */

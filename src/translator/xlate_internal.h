@@ -23,7 +23,7 @@ struct cold {
     uint32_t site;   /* rel32 that leads here */
     uint32_t back;   /* COLD_ACCESS: where to continue */
     uint32_t value;  /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit */
-    int32_t tag;     /* COLD_ACCESS: TLB tag array */
+    int32_t tag;     /* COLD_ACCESS: TLB tag array, to restore R10; 0: it is intact */
     uint64_t linear; /* COLD_CONSTANT */
 };
 
@@ -101,6 +101,8 @@ void guest_store(struct xlate *x, unsigned guest, unsigned size, unsigned src);
 void emit_offset(struct xlate *x, const struct insn_mem *mem);
 /* R10 = offset -> linear address, with segment bounds check. */
 void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write);
+/* R9 = offset of the TLB entry for the linear address in R10. */
+void emit_tlb_index(struct xlate *x);
 /* R10 = linear -> host address through the TLB; the operand is [R10]. */
 void emit_tlb(struct xlate *x, unsigned size, bool write);
 /* All three for the explicit operand of the current instruction: sets base, index and disp. */

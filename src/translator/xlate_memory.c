@@ -86,22 +86,39 @@ void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write)
     emit_lea(e, W32, H_R10, H_R10, H_R9, 0, 0);
 }
 
+/* R9 = offset of the TLB entry of the linear address in R10. */
+void emit_tlb_index(struct xlate *x)
+{
+    const struct xlate_env *env = x->env;
+    emit_rorx(&x->e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
+    emit_alu_imm32(&x->e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
+}
+
+/*
+ * The chain from address to access is what costs; with R8 free, the comparison is not part of it.
+ * While R8 holds the delta of a stack window, the difference goes through R10 itself.
+ */
 void emit_tlb(struct xlate *x, unsigned size, bool write)
 {
     struct emit *e = &x->e;
     const struct xlate_env *env = x->env;
-    bool user = is_user(x);
+    bool user = is_user(x), in_window = window_active(x);
     int32_t tag = write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
+    unsigned difference = in_window ? H_R10 : H_R8;
     flags_clobber(x);
-    emit_rorx(e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
-    emit_alu_imm32(e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
-    emit_reg_gs_index(e, W64, 0x2b, H_R10, H_R9, tag);
-    emit_alu_imm32(e, W64, 7, H_R10, 4096 - size);
+    emit_tlb_index(x);
+    if (!in_window)
+        emit_mov(e, W64, H_R8, H_R10);
+    emit_reg_gs_index(e, W64, 0x2b, difference, H_R9, tag);
+    emit_alu_imm32(e, W64, 7, difference, 4096 - size);
     struct cold *cold = cold_add(x, COLD_ACCESS, emit_jcc_later(e, CC_A));
-    emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_host[user]);
+    if (in_window)
+        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_host[user]);
+    else
+        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_addend[user]);
     cold->back = e->pos;
     cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
-    cold->tag = tag;
+    cold->tag = in_window ? tag : 0;
     x->base = H_R10;
     x->index = H_NONE;
     x->disp = 0;

@@ -186,8 +186,7 @@ void window_open(struct xlate *x)
     int32_t tag = w.write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
     flags_clobber(x);
     emit_lea(e, x->mode->stack_bits == 64 ? W64 : W32, H_R10, H_R11, H_NONE, 0, w.low);
-    emit_rorx(e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
-    emit_alu_imm32(e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
+    emit_tlb_index(x);
     emit_reg_gs_index(e, W64, 0x2b, H_R10, H_R9, tag);
     emit_alu_imm32(e, W64, 7, H_R10, 4096 - size);
     struct cold *cold = cold_add(x, COLD_WINDOW, emit_jcc_later(e, CC_A));

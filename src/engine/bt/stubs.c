@@ -322,6 +322,7 @@ static void env_init(struct vcpu *vcpu)
                                 user * sizeof(vcpu->mmu.tlb[0]));
         env->tlb_read_tag[user] = tlb + (int32_t)offsetof(struct tlb_entry, read_tag);
         env->tlb_write_tag[user] = tlb + (int32_t)offsetof(struct tlb_entry, write_tag);
+        env->tlb_addend[user] = tlb + (int32_t)offsetof(struct tlb_entry, addend);
         env->tlb_host[user] = tlb + (int32_t)offsetof(struct tlb_entry, host);
     }
     _Static_assert(sizeof(struct tlb_entry) == 32, "the index is shifted by 5");
