@@ -150,6 +150,17 @@ enum insn_status {
 enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t available,
                              unsigned bits);
 
+/*
+ * BT, BTS, BTR, BTC with a register bit offset: their memory operand reaches beyond mem.size, to
+ * the unit that holds the bit (SDM vol. 2, BT).
+ */
+static inline bool insn_is_bit_string(const struct insn *insn)
+{
+    return insn->mem.present && insn->map == 1 && insn->encoding == ENC_LEGACY &&
+           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
+            insn->opcode == 0xbb);
+}
+
 /* Writes disassembly (Intel syntax, Capstone) of one instruction at address pc; returns text. */
 const char *insn_format(char *text, size_t size, const uint8_t *bytes, size_t len, uint64_t pc,
                         unsigned bits);

@@ -265,13 +265,6 @@ static void reduce_bit_offset(struct xlate *x, struct copy *c)
     c->rm = insn->rm;
 }
 
-static bool is_bit_test_register(const struct insn *insn)
-{
-    return insn->encoding == ENC_LEGACY && insn->map == 1 &&
-           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
-            insn->opcode == 0xbb);
-}
-
 static void copy_direction(struct xlate *x)
 {
     const struct insn *insn = x->insn;
@@ -319,7 +312,7 @@ void xlate_copy(struct xlate *x)
         emit_operand(x, write);
         c.busy |= 1u << H_R10;
     }
-    if (c.memory && is_bit_test_register(insn)) {
+    if (insn_is_bit_string(insn)) {
         reduce_bit_offset(x, &c);
         emit_body(x, &c);
         return;

@@ -158,15 +158,6 @@ static void emit_constant(struct xlate *x, uint64_t linear, unsigned size, bool 
     x->disp = (int32_t)(linear & 4095);
 }
 
-/* BT and kin with a register bit offset address memory outside the operand (SDM vol. 1, 3.1.1.9).
- */
-static bool is_bit_string(const struct insn *insn)
-{
-    return insn->map == 1 && insn->has_modrm && insn->encoding == ENC_LEGACY &&
-           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
-            insn->opcode == 0xbb);
-}
-
 static void emit_bit_string_offset(struct xlate *x)
 {
     const struct insn *insn = x->insn;
@@ -192,12 +183,12 @@ void emit_operand(struct xlate *x, bool write)
     if (window_covers(x, mem->base, mem->index, (int)mem->disp + x->sp_adjust))
         return;
     uint64_t linear;
-    if (!is_bit_string(x->insn) && constant_address(x, mem, &linear)) {
+    if (!insn_is_bit_string(x->insn) && constant_address(x, mem, &linear)) {
         emit_constant(x, linear, mem->size, write);
         return;
     }
     emit_offset(x, mem);
-    if (is_bit_string(x->insn))
+    if (insn_is_bit_string(x->insn))
         emit_bit_string_offset(x);
     emit_linear(x, mem->seg, mem->size, write);
     emit_tlb(x, mem->size, write);

@@ -57,14 +57,6 @@ static bool stack_operand(const struct xlate *x, const struct insn *insn)
            insn->mem.disp > -WINDOW_BYTES;
 }
 
-/* BTx m, r reaches outside its operand. */
-static bool wandering_operand(const struct insn *insn)
-{
-    return insn->map == 1 && insn->encoding == ENC_LEGACY && (insn->gpr_fields & FIELD_REG) &&
-           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
-            insn->opcode == 0xbb);
-}
-
 /* Extends the window over one instruction; false: it ends before it. *last: it ends behind it. */
 static bool window_step(const struct xlate *x, struct window *w, const struct insn *insn,
                         bool *last)
@@ -77,7 +69,7 @@ static bool window_step(const struct xlate *x, struct window *w, const struct in
     int disp = (int)insn->mem.disp;
     switch ((enum insn_kind)insn->kind) {
     case KIND_COPY:
-        if (operand && wandering_operand(insn))
+        if (operand && insn_is_bit_string(insn))
             return false;
         if (operand && !window_add(w, disp, insn->mem.size, insn->mem.access & MEM_WRITE))
             return false;

@@ -25,17 +25,10 @@ static enum op_result run_bounce(struct vcpu *vcpu, unsigned offset)
     }
 }
 
-static bool is_bit_string(const struct insn *insn)
-{
-    return insn->encoding == ENC_LEGACY && insn->map == 1 &&
-           (insn->opcode == 0xa3 || insn->opcode == 0xab || insn->opcode == 0xb3 ||
-            insn->opcode == 0xbb);
-}
-
 static uint64_t operand_offset(const struct x86_cpu *cpu, const struct insn *insn)
 {
     uint64_t offset = op_offset(cpu, insn);
-    if (!is_bit_string(insn))
+    if (!insn_is_bit_string(insn))
         return offset;
     uint64_t value = op_get_gpr(cpu, insn, insn->reg, insn->opsize);
     int64_t bit = insn->opsize == 8   ? (int64_t)value
