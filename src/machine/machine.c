@@ -256,7 +256,7 @@ static void wait_for_end(struct machine *machine, struct runner *runner)
     machine->runner = runner;
     if (machine->reset_wanted != RESET_NONE)
         runner_request_service(runner);
-    runner_wake(runner); /* for what happened before it was known here */
+    runner_resume(runner); /* the guest's first instruction may be the end already */
     while (!machine->ended)
         pthread_cond_wait(&machine->changed, as_lock(machine->pc.as));
     machine->runner = NULL;
@@ -274,7 +274,8 @@ int machine_run(struct machine *machine, struct machine_result *result, struct v
                                    .clock = &machine->pc.clock,
                                    .ctx = machine,
                                    .service = on_service,
-                                   .stopped = on_stopped};
+                                   .stopped = on_stopped,
+                                   .paused = true};
     struct runner *runner;
     if (prepare_run(machine)) {
         if (runner_start(&runner, &config, err) < 0) {

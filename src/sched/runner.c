@@ -343,6 +343,7 @@ int runner_start(struct runner **result, const struct runner_config *config, str
     runner->config = *config;
     runner->armed = UINT64_MAX;
     runner->start_result = 1;
+    runner->pauses = config->paused;
     pthread_mutex_init(&runner->state_lock, NULL);
     pthread_cond_init(&runner->state_changed, NULL);
     int rc = pthread_create(&runner->thread, NULL, thread_main, runner);
@@ -350,7 +351,6 @@ int runner_start(struct runner **result, const struct runner_config *config, str
         runner_free(runner);
         return error_set(err, "vCPU thread: %s", strerror(rc));
     }
-    /* Before the first vcpu_run, so that devices may call runner_interrupt through *result. */
     *result = runner;
     pthread_mutex_lock(&runner->state_lock);
     while (runner->start_result > 0)

@@ -36,6 +36,7 @@ struct runner_config {
      * held. True: run on (the vCPU was reset); false or NULL function: the thread ends.
      */
     bool (*stopped)(void *ctx, enum vcpu_exit reason, const struct vd_error *err);
+    bool paused; /* starts as after runner_pause: the owner can note where its runner is */
 };
 
 /* Copies config and starts the thread. -1: host failure. Ends with runner_join. */

@@ -134,7 +134,7 @@ static bool on_stopped(void *ctx, enum vcpu_exit reason, const struct vd_error *
     return vm->keep_running;
 }
 
-static void vm_start(struct vm *vm, enum fake_guest guest)
+static void vm_prepare(struct vm *vm, enum fake_guest guest, bool paused)
 {
     struct vd_error err;
     memset(vm, 0, sizeof(*vm));
@@ -150,8 +150,14 @@ static void vm_start(struct vm *vm, enum fake_guest guest)
                                    .clock = &vm->clock,
                                    .ctx = vm,
                                    .service = on_service,
-                                   .stopped = on_stopped};
+                                   .stopped = on_stopped,
+                                   .paused = paused};
     assert_int_equal(runner_start(&vm->runner, &config, &err), 0);
+}
+
+static void vm_start(struct vm *vm, enum fake_guest guest)
+{
+    vm_prepare(vm, guest, false);
 }
 
 static void vm_tick(struct vm *vm, uint64_t after_ns, uint64_t period)
@@ -332,6 +338,22 @@ static void pause_keeps_the_vcpu_out(void **state)
     vm_end(&vm); /* a paused runner can be stopped */
 }
 
+static void starts_paused(void **state)
+{
+    (void)state;
+    static struct vm vm;
+    vm_prepare(&vm, GUEST_HALTS, true);
+    runner_wake(vm.runner);
+    sleep_ms(20);
+    assert_int_equal(atomic_load(&vm.vcpu.runs), 0);
+    runner_resume(vm.runner);
+    wait_for(&vm.vcpu.runs, 1);
+    vm_end(&vm);
+    vm_prepare(&vm, GUEST_SPINS, true);
+    vm_end(&vm);
+    assert_int_equal(atomic_load(&vm.vcpu.runs), 0);
+}
+
 static void reports_shutdown_and_errors(void **state)
 {
     (void)state;
@@ -401,6 +423,7 @@ int main(void)
         cmocka_unit_test(kick_and_interrupt_end_a_halt),
         cmocka_unit_test(timer_armed_inside_the_run),
         cmocka_unit_test(pause_keeps_the_vcpu_out),
+        cmocka_unit_test(starts_paused),
         cmocka_unit_test(reports_shutdown_and_errors),
         cmocka_unit_test(stops_from_its_own_thread),
         cmocka_unit_test(two_machines_in_one_process),
