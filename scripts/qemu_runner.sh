@@ -28,7 +28,11 @@ while [ "$1" != -- ]; do
     shift
     case $option in
     --isa-debug-exit)
-        set -- "$@" -device isa-debug-exit,iobase=0x501,iosize=4
+        set -- "$@" -device isa-debug-exit,iobase=0xf4,iosize=4
+        continue
+        ;;
+    --isa-debug-exit=*)
+        set -- "$@" -device "isa-debug-exit,iobase=${option#*=},iosize=4"
         continue
         ;;
     --stats | --stats=*) continue ;;

@@ -52,6 +52,7 @@ enum vd_trace {                             /* bits of vd_config.trace; traces g
 };
 
 enum { VD_SERIAL_COUNT = 2 };
+enum { VD_DEBUG_EXIT_PORT = 0xf4 }; /* where test kernels look for isa-debug-exit */
 
 /*
  * What the machine is made of. Strings and files are used during vd_vm_create only. A path of NULL
@@ -71,10 +72,10 @@ struct vd_config {
     const char *debugcon;                /* port 402h; the device exists only if this is set */
     const char *display;                 /* "none", "text"; NULL: "none" */
     unsigned trace;                      /* enum vd_trace */
-    int isa_debug_exit; /* not 0: a device at port 501h that ends the run, see VD_DEBUG_EXIT */
-    int no_reboot;      /* not 0: a guest that resets the machine ends the run */
-    uint64_t code_cache_size; /* bytes, 0: default */
-    int count_events; /* not 0: translated code counts blocks and branches for vd_vm_stats (slower) */
+    uint16_t debug_exit_port;            /* isa-debug-exit, see VD_DEBUG_EXIT; 0: no such device */
+    int no_reboot;                       /* not 0: a guest that resets the machine ends the run */
+    uint64_t code_cache_size;            /* bytes, 0: default */
+    int count_events; /* not 0: vd_vm_stats counts blocks and branches, too (slower) */
     /* Called once when the user quits from a terminal (Ctrl-A x); vd_vm_stop is called anyway. */
     void (*quit)(void *ctx);
     void *quit_ctx;

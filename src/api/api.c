@@ -126,6 +126,9 @@ static int check_config(const struct vd_config *config, struct vd_error *err)
         struct cpuid_model model;
         return cpuid_model_init(&model, config->cpu, err); /* its text lists the known ones */
     }
+    if (config->debug_exit_port > 0xfffc)
+        return error_set(err, "isa-debug-exit at port %xh: the last possible one is FFFCh",
+                         config->debug_exit_port);
     return check_terminal(config, text_display, err);
 }
 
@@ -190,7 +193,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .initrd = config->initrd,
         .append = config->append,
         .debugcon = vm->chardevs[DEBUGCON],
-        .isa_debug_exit = config->isa_debug_exit != 0,
+        .debug_exit_port = config->debug_exit_port,
         .no_reboot = config->no_reboot != 0,
         .display = vm->display,
         .engine = find_engine(config->engine),

@@ -25,6 +25,7 @@ enum option_id {
     OPT_NOGRAPHIC,
     OPT_SCREENSHOT,
     OPT_DEBUG_EXIT,
+    OPT_DEVICE,
     OPT_NO_REBOOT,
     OPT_TIME_LIMIT,
     OPT_TRACE,
@@ -32,6 +33,8 @@ enum option_id {
     OPT_LOG,
     OPT_HELP,
 };
+
+enum { DEBUG_EXIT_PORT_MAX = 0xfffc }; /* it has four ports */
 
 static const struct option_spec specs[] = {
     {"m", "SIZE", OPT_MEMORY, "Machine", "memory: 256M, 1G, or 4096 (MiB); default 128M"},
@@ -53,8 +56,9 @@ static const struct option_spec specs[] = {
     {"nographic", NULL, OPT_NOGRAPHIC, NULL, "--display none, and --serial stdio unless given"},
     {"screenshot", "FILE.png", OPT_SCREENSHOT, NULL, "write the screen when the run ends"},
     {"no-reboot", NULL, OPT_NO_REBOOT, "How the run ends", "end when the guest resets the machine"},
-    {"isa-debug-exit", NULL, OPT_DEBUG_EXIT, NULL,
-     "a device at port 501h: writing N ends with exit code 2N+1"},
+    {"isa-debug-exit", "=PORT", OPT_DEBUG_EXIT, NULL,
+     "a device at port 0xf4 or PORT: writing N ends with exit code 2N+1"},
+    {"device", "isa-debug-exit,iobase=PORT", OPT_DEVICE, NULL, "the same, as QEMU has it"},
     {"time-limit", "SECONDS", OPT_TIME_LIMIT, NULL, "end after that much time, exit code 124"},
     {"trace", "LIST", OPT_TRACE, "Looking inside", "any of blocks,exits,callouts,int"},
     {"stats", "=json", OPT_STATS, NULL, "print the engine's statistics to stderr at the end"},
@@ -180,6 +184,52 @@ static enum run_parse set_stats(struct run_options *options, const struct args *
     return RUN_PARSE_GO;
 }
 
+static enum run_parse set_debug_exit(struct run_options *options, const char *value)
+{
+    uint64_t port = VD_DEBUG_EXIT_PORT;
+    if (value && (!parse_number(value, &port) || !port || port > DEBUG_EXIT_PORT_MAX)) {
+        usage_error("'%s' is not a port for isa-debug-exit (1 to 0x%x)", value,
+                    DEBUG_EXIT_PORT_MAX);
+        return RUN_PARSE_USAGE;
+    }
+    options->config.debug_exit_port = (uint16_t)port;
+    return RUN_PARSE_GO;
+}
+
+/* "isa-debug-exit[,iobase=PORT][,iosize=N]" with QEMU's defaults; there is no other device yet. */
+static enum run_parse set_device(struct run_options *options, const struct args *args)
+{
+    static const char *const devices[] = {"isa-debug-exit", NULL};
+    static const char *const properties[] = {"iobase", "iosize", NULL};
+    char text[128], *rest = text;
+    const char *base = "0x501";
+    if (snprintf(text, sizeof(text), "%s", args->value) >= (int)sizeof(text)) {
+        usage_error("the value of '%s' is too long", args->option);
+        return RUN_PARSE_USAGE;
+    }
+    const char *name = strsep(&rest, ",");
+    if (strcmp(name, devices[0]) != 0) {
+        unknown_value(args->option, name, devices);
+        return RUN_PARSE_USAGE;
+    }
+    for (char *property; (property = strsep(&rest, ","));) {
+        uint64_t size;
+        char *value = property + strcspn(property, "=");
+        if (*value)
+            *value++ = 0;
+        if (!strcmp(property, "iobase")) {
+            base = value;
+        } else if (strcmp(property, "iosize") != 0) {
+            unknown_value(args->option, property, properties);
+            return RUN_PARSE_USAGE;
+        } else if (!parse_number(value, &size) || !size || size > 4) {
+            usage_error("'%s' is not a size for isa-debug-exit (1 to 4 ports)", value);
+            return RUN_PARSE_USAGE;
+        }
+    }
+    return set_debug_exit(options, base);
+}
+
 static enum run_parse set_time_limit(struct run_options *options, const char *value)
 {
     char *end;
@@ -210,9 +260,6 @@ static enum run_parse set_flag(struct run_options *options, int id, bool *nograp
     switch (id) {
     case OPT_NOGRAPHIC:
         *nographic = true;
-        return RUN_PARSE_GO;
-    case OPT_DEBUG_EXIT:
-        options->config.isa_debug_exit = 1;
         return RUN_PARSE_GO;
     case OPT_NO_REBOOT:
         options->config.no_reboot = 1;
@@ -271,6 +318,10 @@ static enum run_parse set_option(struct run_options *options, int id, const stru
         return set_stats(options, args);
     case OPT_LOG:
         return set_log(options, args);
+    case OPT_DEBUG_EXIT:
+        return set_debug_exit(options, args->value);
+    case OPT_DEVICE:
+        return set_device(options, args);
     default:
         return set_flag(options, id, nographic);
     }

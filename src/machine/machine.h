@@ -27,9 +27,9 @@ struct machine_config {
     const char *initrd, *append;                  /* need kernel; may be NULL */
     struct chardev *serial[MACHINE_SERIAL_COUNT]; /* COM1, COM2; NULL: nothing plugged in */
     struct chardev *debugcon;                     /* port 402h; NULL: no such device */
-    bool isa_debug_exit;     /* a device at ports 501h-504h that ends the run */
-    bool no_reboot;          /* a reset that the guest asks for ends the run */
-    struct display *display; /* gets the VGA as its source; may be NULL */
+    uint16_t debug_exit_port; /* four ports from here on end the run; 0: no such device */
+    bool no_reboot;           /* a reset that the guest asks for ends the run */
+    struct display *display;  /* gets the VGA as its source; may be NULL */
     const struct engine_ops *engine;
     unsigned trace;         /* enum trace_flags */
     size_t code_cache_size; /* bytes, 0: the engine's default */

@@ -21,7 +21,7 @@ static void use_bios(struct vd_config *config, const struct bios *bios)
     vd_config_init(config);
     config->ram_size = 16 << 20;
     config->vgabios = "none";
-    config->isa_debug_exit = 1;
+    config->debug_exit_port = VD_DEBUG_EXIT_PORT;
     assert_int_equal(bios_write(bios, folder, bios_path, sizeof(bios_path)), 0);
     config->firmware = bios_path;
 }
@@ -186,6 +186,11 @@ static void test_bad_configurations(void **state)
     use_bios(&config, &bios_halt);
     config.serial[0] = config.debugcon = "stdio";
     expect_create_error(&config, VD_ERROR_USAGE, "once");
+    use_bios(&config, &bios_halt);
+    config.debug_exit_port = 0xfffd;
+    expect_create_error(&config, VD_ERROR_USAGE, "fffd");
+    config.debug_exit_port = 0x60; /* the keyboard controller's */
+    expect_create_error(&config, VD_ERROR_HOST, "isa-debug-exit");
     use_bios(&config, &bios_halt);
     config.initrd = "x";
     expect_create_error(&config, VD_ERROR_USAGE, "needs a kernel");

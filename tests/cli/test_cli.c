@@ -159,6 +159,15 @@ static void test_usage_errors(void **state)
     expect_error("run --serial telegraph", 1, "'telegraph'", "stdio");
     expect_error("run --serial none --serial none --serial none", 1, "serial", "2");
     expect_error("run --serial stdio --debugcon stdio", 1, "stdio", "once");
+    expect_error("run --isa-debug-exit=front", 1, "'front'", "port");
+    expect_error("run --isa-debug-exit=0", 1, "'0'", "port");
+    expect_error("run --isa-debug-exit=0x10000", 1, "'0x10000'", "port");
+    expect_error("run --isa-debug-exit=0x3f8", 2, "3f8", "serial");
+    expect_error("run -device isa-debug-exi", 1, "'isa-debug-exi'", "'isa-debug-exit'");
+    expect_error("run -device isa-debug-exit,iobas=1", 1, "'iobas'", "'iobase'");
+    expect_error("run -device isa-debug-exit,iobase", 1, "''", "port");
+    expect_error("run -device isa-debug-exit,iosize=8", 1, "'8'", "size");
+    expect_error("run -device isa-debug-exit,iobase=", 1, "''", "port");
     expect_error("run --append x", 1, "--append", "--kernel");
     expect_error("run --initrd x", 1, "--initrd", "--kernel");
     expect_error("run --screenshot /nonexistent/x.png", 1, "/nonexistent/x.png", "No such file");

@@ -120,6 +120,13 @@ static void test_exit_codes(void **state)
 {
     (void)state;
     expect(&bios_debug_exit, "--isa-debug-exit --serial none", 0x2b, "", "");
+    expect(&bios_debug_exit, "--isa-debug-exit=0xf2 --serial none", 0x2b, "", "");
+    expect(&bios_debug_exit, "--isa-debug-exit=244 --serial none", 0x2b, "", "");
+    expect(&bios_debug_exit, "-device isa-debug-exit,iobase=0xf4,iosize=0x04 -serial none", 0x2b,
+           "", "");
+    expect(&bios_debug_exit, "-device isa-debug-exit --time-limit 0.2 -serial none", 124, "",
+           "time limit");
+    expect(&bios_debug_exit, "--time-limit 0.2 --serial none", 124, "", "time limit");
     expect(&bios_power_off, "--serial none", 0, "", "");
     expect(&bios_triple_fault, "--serial none", 3, "", "vedette: triple fault at f000:");
     expect(&bios_reset, "--no-reboot --display none", 0, "", "");

@@ -331,7 +331,7 @@ static void test_board_and_power_off(void **state)
 static enum vcpu_exit guest_exits(struct vcpu *vcpu, int phase)
 {
     (void)phase;
-    out(vcpu, 0x501, 0x10, 1);
+    out(vcpu, 0xf4, 0x10, 1);
     return VCPU_EXIT_KICK;
 }
 
@@ -341,7 +341,7 @@ static void test_large_memory_and_debug_exit(void **state)
     struct machine_result result;
     guest = guest_exits;
     rig->config.ram_size = 5120ull * MIB;
-    rig->config.isa_debug_exit = true;
+    rig->config.debug_exit_port = 0xf4;
     create(rig);
     assert_int_equal(machine_run(rig->machine, &result, &rig->err), 0);
     assert_int_equal(result.end, MACHINE_DEBUG_EXIT);
@@ -420,7 +420,7 @@ static enum vcpu_exit guest_resets_twice(struct vcpu *vcpu, int phase)
         return VCPU_EXIT_SHUTDOWN;
     }
     GUEST_EQUAL(vcpu->resets, 1);
-    out(vcpu, 0x501, 0, 1);
+    out(vcpu, 0xf4, 0, 1);
     return VCPU_EXIT_KICK;
 }
 
@@ -429,7 +429,7 @@ static void test_reset_before_triple_fault(void **state)
     struct rig *rig = *state;
     struct machine_result result;
     guest = guest_resets_twice;
-    rig->config.isa_debug_exit = true;
+    rig->config.debug_exit_port = 0xf4;
     create(rig);
     assert_int_equal(machine_run(rig->machine, &result, &rig->err), 0);
     assert_int_equal(result.end, MACHINE_DEBUG_EXIT);
@@ -500,7 +500,7 @@ static enum vcpu_exit guest_takes_timer_interrupts(struct vcpu *vcpu, int phase)
         taken++;
     }
     if (taken >= 20) {
-        out(vcpu, 0x501, 0, 1);
+        out(vcpu, 0xf4, 0, 1);
         return VCPU_EXIT_KICK;
     }
     return VCPU_EXIT_HALT;
@@ -512,7 +512,7 @@ static void test_timer_interrupts(void **state)
     struct machine_result result;
     struct timespec start, end;
     guest = guest_takes_timer_interrupts;
-    rig->config.isa_debug_exit = true;
+    rig->config.debug_exit_port = 0xf4;
     create(rig);
     clock_gettime(CLOCK_MONOTONIC, &start);
     assert_int_equal(machine_run(rig->machine, &result, &rig->err), 0);

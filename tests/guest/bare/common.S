@@ -466,8 +466,7 @@ framework_pass:
     call framework_print
     movb $0x10, %al
 framework_exit:
-    movw $0x501, %dx
-    outb %al, %dx
+    outb %al, $0xf4
 1:  hlt
     jmp 1b
 
