@@ -88,12 +88,16 @@ enum op_result op_enter(struct x86_cpu *cpu, const struct insn *insn)
 enum op_result op_bound(struct x86_cpu *cpu, const struct insn *insn)
 {
     unsigned size = insn->opsize == 2 ? 2 : 4;
+    enum x86_segreg seg = (enum x86_segreg)insn->mem.seg;
     uint8_t bytes[8];
+    uint64_t offset;
     int64_t index, lower, upper;
 
     if (insn->mode == 64 || !insn->mem.present)
         return op_raise(cpu, X86_UD);
-    if (seg_read(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), bytes, 2 * size) < 0)
+    offset = op_offset(cpu, insn);
+    if (seg_read(cpu, seg, offset, bytes, size) < 0 ||
+        seg_read(cpu, seg, (offset + size) & op_size_mask(insn->addrsize), bytes + size, size) < 0)
         return OP_FAULT;
     if (size == 2) {
         index = (int16_t)op_get_gpr(cpu, insn, insn->reg, 2);
