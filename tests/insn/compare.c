@@ -62,7 +62,8 @@ static bool any_fault_address(const struct insn_case *c, unsigned i)
     if (!decode(c, i, &insn))
         return false;
     bool compare = insn.kind == KIND_STRING && insn.op == OP_CMPS;
-    return insn.mem.size > 64 || (compare && (insn.prefixes & (PREFIX_REP | PREFIX_REPNE)));
+    bool large = insn.kind == KIND_CALLOUT && insn.mem.size >= 14;
+    return large || (compare && (insn.prefixes & (PREFIX_REP | PREFIX_REPNE)));
 }
 
 /*
@@ -124,12 +125,13 @@ static bool pointer_byte(const struct insn_case *c, unsigned offset)
 }
 
 static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, const uint8_t *b,
-                               unsigned ignored)
+                               uint64_t hidden)
 {
     if (!memcmp(a, b, MEMORY_BYTES))
         return 0;
     for (unsigned i = 0; i < MEMORY_BYTES; i++) {
-        if (a[i] != b[i] && !pointer_byte(c, i) && i - ignored >= 8)
+        uint64_t linear = i < DATA_BYTES ? LINEAR_DATA + i : LINEAR_STACK + i - DATA_BYTES;
+        if (a[i] != b[i] && !pointer_byte(c, i) && linear - hidden >= 8)
             return DIFF_MEMORY;
     }
     return 0;
@@ -137,23 +139,19 @@ static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, cons
 
 /*
  * Where a CALL whose target is out of bounds leaves its return address in the guest, below the
- * unchanged stack pointer; a processor faults first. Outside of memory: nowhere.
+ * unchanged stack pointer; a processor faults first. 0: nowhere.
  */
-static unsigned unwritten_return_address(const struct insn_case *c, const struct insn_result *r)
+static uint64_t unwritten_return_address(const struct insn_case *c, const struct insn_result *r)
 {
     struct insn insn;
     if (r->outcome != OUTCOME_EXCEPTION || r->vector != X86_GP ||
         !decode(c, case_insn_at(c, r->out.rip), &insn) ||
         (insn.kind != KIND_CALL_IND && insn.kind != KIND_CALL_REL))
-        return MEMORY_BYTES;
+        return 0;
     const struct segment_row *ss = &segment_rows[c->segment[X86_SS]];
     uint64_t mask = c->mode == 64 ? UINT64_MAX : ss->big ? UINT32_MAX : 0xffff;
     uint64_t base = c->mode == 64 ? 0 : ss->base;
-    uint64_t at = (base + ((r->out.gpr[X86_RSP] - 8) & mask)) % LINEAR_HIGH;
-    if (at - LINEAR_DATA < DATA_BYTES)
-        return (unsigned)(at - LINEAR_DATA);
-    return at - LINEAR_STACK < STACK_BYTES ? DATA_BYTES + (unsigned)(at - LINEAR_STACK)
-                                           : (unsigned)MEMORY_BYTES;
+    return (base + ((r->out.gpr[X86_RSP] - 8) & mask)) % LINEAR_HIGH;
 }
 
 static unsigned compare_exception(const struct insn_result *native, const struct insn_result *guest,

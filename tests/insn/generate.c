@@ -106,6 +106,11 @@ static bool takes_component_mask(unsigned mnemonic)
                : mnemonic == ZYDIS_MNEMONIC_XRSTOR || mnemonic == ZYDIS_MNEMONIC_XRSTOR64;
 }
 
+static bool restores_state(unsigned op)
+{
+    return op == OP_XRSTOR || op == OP_FXRSTOR || op == OP_FRSTOR || op == OP_FLDENV;
+}
+
 struct prefixes {
     bool opsize, addrsize, segment;
 };
@@ -265,6 +270,11 @@ static bool acceptable(struct gen *g, const struct insn *insn, const struct form
         return false;
     if (insn->flags_read & g->undefined)
         return false; /* they may differ, and everything that follows from them */
+    bool goes_back = g->returns || insn->kind == KIND_CALL_REL || insn->kind == KIND_CALL_IND ||
+                     insn->kind == KIND_RET || insn->kind == KIND_JMP_IND;
+    unsigned read = g->read_ever | insn->flags_read, undefined = g->undefined_ever | f->undefined;
+    if (goes_back && (read & undefined))
+        return false; /* the same, once control flow has gone back */
     int group = form_group(insn, g->g->model, &reason);
     if (group < 0 || group == GROUP_EXCLUDED)
         return false;
@@ -321,8 +331,9 @@ static void emit_indirect(struct gen *g)
     unsigned mode = g->c->mode, size = mode == 16 ? 2 : 4;
     uint8_t b[16];
     unsigned n = 0;
-    if (!room(g, 3))
+    if (!room(g, 3) || (g->read_ever & g->undefined_ever))
         return;
+    g->returns = true;
     bool push = random_percent(r, 60) && !g->c->high && mode != 16;
     unsigned reg = random_below(r, mode == 64 ? 16 : 8);
     if (!push && (g->keep & 1u << reg))
@@ -387,7 +398,8 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
     struct memory_choice m;
     struct insn insn;
     bool save = saves_environment(f->mnemonic);
-    if (save && g->c->save_offset)
+    /* Processors may or may not notice that a component became initial. */
+    if (save && g->restored && takes_component_mask(f->mnemonic))
         return false;
     for (unsigned tries = 0; tries < 6; tries++) {
         encode_form(g, f, entry->group, &b, &m, tries & 1);
@@ -409,6 +421,13 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
             g->c->glued |= 1u << g->c->count;
         append(g, insn.mnemonic, b.b, insn.len);
         g->branched |= insn.class == INSN_CONTROL;
+        g->returns |= insn.class == INSN_CONTROL && !is_relative_branch(&insn);
+        g->returns |= insn.kind == KIND_CALL_REL;
+        g->read_ever |= insn.flags_read;
+        g->undefined_ever |= f->undefined;
+        g->restored |= restores_state(insn.op);
+        if (save)
+            g->wanted = g->c->count; /* nothing shall read the pointers that were stored */
         if (!g->branched)
             g->undefined &= ~(unsigned)insn.flags_written;
         g->undefined |= f->undefined;

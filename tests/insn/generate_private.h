@@ -33,7 +33,10 @@ struct gen {
     unsigned fixup_count;
     unsigned wanted;    /* instructions */
     unsigned undefined; /* flags that may be undefined before the next instruction */
-    bool branched;      /* some instruction may be skipped */
+    unsigned read_ever, undefined_ever; /* flags, by any instruction so far */
+    bool returns;  /* control flow may go back: to behind a CALL, or wherever RET leads */
+    bool restored; /* XRSTOR or the like was there */
+    bool branched; /* some instruction may be skipped */
 };
 
 struct memory_choice {

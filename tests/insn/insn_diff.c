@@ -114,10 +114,10 @@ static void run_tests(struct session *s, const struct options *o, uint64_t seed,
         if (pending[slot])
             run_batch(s, slot, pending[slot], o, coverage, t);
         pending[slot] = 0;
-        bool more = o->seconds > 0 ? now() < end : submitted < o->count;
+        bool more = submitted < o->count && (o->seconds <= 0 || now() < end);
         if (more && t->failures < o->max_failures) {
             uint64_t left = o->count - submitted;
-            pending[slot] = o->seconds > 0 || left > BATCH ? (unsigned)BATCH : (unsigned)left;
+            pending[slot] = left > BATCH ? (unsigned)BATCH : (unsigned)left;
             native_submit(s->native, slot, seed + submitted, pending[slot]);
             submitted += pending[slot];
         }
@@ -168,7 +168,8 @@ static void usage(void)
          "  --mode 16|32|64|all   code size (default: all)\n"
          "  --seed N              first seed (default: random, printed)\n"
          "  --count N             number of sequences per mode (default: 100000)\n"
-         "  --seconds N           run for this time per mode instead\n"
+         "  --seconds N           stop after this time per mode (then without --count no other "
+         "limit)\n"
          "  --cpu MODEL           CPU model of the guest\n"
          "  --only MNEMONIC       every sequence contains this instruction (Zydis' name)\n"
          "  --no-faults           prefer addresses that are valid\n"
@@ -241,7 +242,7 @@ static int parse(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.count = 100000, .max_failures = 5};
+    struct options o = {.max_failures = 5};
     struct cpuid_model model;
     struct vd_error error;
     int parsed = parse(&o, argc, argv);
@@ -249,6 +250,8 @@ int main(int argc, char **argv)
         return parsed < 0 ? 2 : 0;
     if (!o.mode[0] && !o.mode[1] && !o.mode[2])
         o.mode[0] = o.mode[1] = o.mode[2] = true;
+    if (!o.count)
+        o.count = o.seconds > 0 ? UINT64_MAX : 100000;
     if (!o.seeded)
         o.seed = (uint64_t)time(NULL) << 20;
     if (cpuid_model_init(&model, o.model, &error) < 0) {
