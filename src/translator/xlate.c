@@ -3,7 +3,7 @@
 void map_mark(struct xlate *x)
 {
     struct xlate_result *out = x->out;
-    unsigned ip = (unsigned)(x->ip - x->block->ip) | (x->parked ? (unsigned)XLATE_PARKED : 0);
+    unsigned ip = (unsigned)(x->ip - x->start) | (x->parked ? (unsigned)XLATE_PARKED : 0);
     if (out->map_count) {
         const struct xlate_map *last = &out->map[out->map_count - 1];
         if (last->ip == ip)
@@ -28,7 +28,7 @@ struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site)
     *cold = (struct cold){.kind = (uint8_t)kind,
                           .parked = x->parked,
                           .site = site,
-                          .ip = (uint16_t)(x->ip - x->block->ip)};
+                          .ip = (uint16_t)(x->ip - x->start)};
     return cold;
 }
 
@@ -153,20 +153,51 @@ bool insn_needs_callout(const struct xlate *x, const struct insn *insn, bool las
     return callout_of(x, insn, last) != OP_NONE;
 }
 
+/* Collects the instructions; returns false if they are too many. */
+static bool collect(struct xlate *x)
+{
+    const struct xlate_input *in = x->in;
+    x->count = 0;
+    x->bytes = 0;
+    x->start = in->blocks[0]->ip;
+    for (unsigned b = 0; b < in->block_count; b++) {
+        const struct prescan_block *block = in->blocks[b];
+        if (block->count > XLATE_MAX_INSNS - x->count)
+            return false;
+        for (unsigned i = 0; i < block->count; i++)
+            x->list[x->count++] = &in->region->insns[block->first + i];
+        x->bytes += block->bytes;
+    }
+    return x->count != 0;
+}
+
+/* Arithmetic flags that the taken successor of a block reads. */
+static uint16_t live_if_taken(const struct xlate *x, const struct prescan_block *block)
+{
+    return block->taken >= 0 ? x->in->region->blocks[block->taken].flags_live_in
+                             : (uint16_t)ARITH_FLAGS;
+}
+
+/* Backwards over all blocks; a side exit adds what its target reads. */
 static void find_live_flags(struct xlate *x)
 {
-    const struct insn *insns = x->in->region->insns + x->block->first;
-    unsigned count = x->block->count;
-    uint16_t live = x->mode->single ? (uint16_t)ARITH_FLAGS : x->block->flags_live_out;
+    const struct xlate_input *in = x->in;
+    unsigned n = x->count;
+    const struct prescan_block *last = in->blocks[in->block_count - 1];
+    uint16_t live = x->mode->single ? (uint16_t)ARITH_FLAGS : last->flags_live_out;
     live &= ARITH_FLAGS;
-    x->live[count] = live;
-    for (unsigned i = count; i-- > 0;) {
-        const struct insn *insn = &insns[i];
-        if (callout_of(x, insn, i + 1 == count) != OP_NONE)
-            live = ARITH_FLAGS;
-        else
-            live = (uint16_t)((live & ~insn->flags_written) | insn->flags_read) & ARITH_FLAGS;
-        x->live[i] = live;
+    x->live[n] = live;
+    for (unsigned b = in->block_count; b-- > 0;) {
+        if (b + 1 < in->block_count && in->blocks[b]->end == END_BRANCH)
+            live |= live_if_taken(x, in->blocks[b]) & ARITH_FLAGS;
+        for (unsigned i = in->blocks[b]->count; i-- > 0;) {
+            const struct insn *insn = x->list[--n];
+            if (callout_of(x, insn, n + 1 == x->count) != OP_NONE)
+                live = ARITH_FLAGS;
+            else
+                live = (uint16_t)((live & ~insn->flags_written) | insn->flags_read) & ARITH_FLAGS;
+            x->live[n] = live;
+        }
     }
 }
 
@@ -246,8 +277,8 @@ static bool xlate_insn(struct xlate *x, bool last)
         xlate_return(x);
         return true;
     case KIND_JCC:
-        xlate_jcc(x);
-        return true;
+        xlate_jcc(x, last);
+        return last;
     case KIND_LOOP:
         xlate_loop(x);
         return true;
@@ -263,7 +294,7 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
     struct emit *e = &x->e;
     const struct xlate_env *env = x->env;
     emit_patch(e, cold->site, e->pos);
-    x->ip = x->block->ip + cold->ip;
+    x->ip = x->start + cold->ip;
     x->parked = cold->parked;
     map_mark(x);
     switch ((enum cold_kind)cold->kind) {
@@ -289,7 +320,7 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
         emit_mov(e, W64, H_RCX, H_R9);
         /* fall through */
     case COLD_EVENT:
-        emit_mov_imm(e, H_R10, x->block->ip);
+        emit_mov_imm(e, H_R10, x->start);
         emit_jmp(e, env->stub_event);
         break;
     case COLD_CELL_JUMP:
@@ -317,15 +348,35 @@ static void emit_exit_stubs(struct xlate *x)
     }
 }
 
+/* Hot code of all instructions; returns true if the last one ended the flow itself. */
+static bool xlate_all(struct xlate *x)
+{
+    bool ended = false;
+    for (unsigned i = 0; i < x->count; i++) {
+        x->insn = x->list[i];
+        x->number = i;
+        x->live_now = x->live[i];
+        if (!x->live_now)
+            x->parked = false;
+        map_mark(x);
+        if (!window_active(x))
+            window_open(x);
+        x->branch_ip = x->ip;
+        ended = xlate_insn(x, i + 1 == x->count);
+        x->ip += x->insn->len;
+        if (x->mode->bits != 64)
+            x->ip &= x->mode->bits == 32 ? UINT32_MAX : UINT16_MAX;
+    }
+    return ended;
+}
+
 int xlate_block(struct xlate_result *result, const struct xlate_input *input, uint8_t *buffer,
                 uint32_t size, uint64_t exec)
 {
     struct xlate x;
-    const struct prescan_block *block = input->block;
     x.in = input;
     x.env = input->env;
     x.mode = input->mode;
-    x.block = block;
     x.out = result;
     x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
     x.parked = x.vectors_live = x.failed = x.window_opened = false;
@@ -334,37 +385,22 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.cold_count = 0;
     result->exit_count = 0;
     result->map_count = 0;
-    if (block->count > XLATE_MAX_INSNS)
+    if (!collect(&x))
         return -1;
 
-    const struct insn *insns = input->region->insns + block->first;
-    x.insn = insns;
     find_live_flags(&x);
-    x.ip = block->ip;
+    x.insn = x.list[0];
+    x.ip = x.start;
+    x.number = 0;
     x.live_now = x.live[0];
     if (!x.mode->single && !x.mode->bounce)
         emit_poll(&x);
     result->body = x.e.pos;
     if (x.mode->count)
         emit_count(&x, x.env->block_count);
-    bool ended = false;
-    for (unsigned i = 0; i < block->count; i++) {
-        x.insn = &insns[i];
-        x.number = i;
-        x.live_now = x.live[i];
-        if (!x.live_now)
-            x.parked = false;
-        map_mark(&x);
-        if (!window_active(&x))
-            window_open(&x);
-        x.branch_ip = x.ip;
-        ended = xlate_insn(&x, i + 1 == block->count);
-        x.ip += x.insn->len;
-        if (x.mode->bits != 64)
-            x.ip &= x.mode->bits == 32 ? UINT32_MAX : UINT16_MAX;
-    }
+    bool ended = xlate_all(&x);
     if (!ended) {
-        x.live_now = x.live[block->count];
+        x.live_now = x.live[x.count];
         emit_exit(&x, x.ip);
     }
     for (unsigned i = 0; i < x.cold_count; i++)

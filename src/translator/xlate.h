@@ -1,5 +1,5 @@
 /*
- * The translator: one prescanned block -> host code.
+ * The translator: prescanned blocks -> host code.
  *
  * Registers while translated code runs
  *   guest RAX RCX RDX RBX RBP RSI RDI R12-R15      same-numbered host registers
@@ -94,7 +94,13 @@ struct xlate_map { /* ascending host offsets; valid until the next entry */
 };
 enum { XLATE_PARKED = 0x8000 };
 
-enum { XLATE_MAX_EXITS = 8, XLATE_MAX_MAP = 512, XLATE_MAX_CODE = 24576, XLATE_MAX_INSNS = 48 };
+enum {
+    XLATE_MAX_BLOCKS = 6,
+    XLATE_MAX_EXITS = 14,
+    XLATE_MAX_MAP = 512,
+    XLATE_MAX_CODE = 24576,
+    XLATE_MAX_INSNS = 48
+};
 
 struct xlate_exit {
     uint64_t target;
@@ -124,7 +130,12 @@ struct xlate_alloc {
 
 struct xlate_input {
     const struct prescan_region *region;
-    const struct prescan_block *block;
+    /*
+     * The blocks to translate as one: each but the last falls through to the next, which follows it
+     * in memory. Their conditional branches become side exits.
+     */
+    const struct prescan_block *blocks[XLATE_MAX_BLOCKS];
+    unsigned block_count;
     const struct xlate_mode *mode;
     const struct xlate_env *env;
     const struct xlate_alloc *alloc;
@@ -133,8 +144,8 @@ struct xlate_input {
 };
 
 /*
- * Translates the block into buffer (exec: its executable address). 0, or -1 when buffer, map, sites
- * or cells run out (the caller resets the cache or asks for a smaller block).
+ * Translates the blocks into buffer (exec: its executable address). 0, or -1 when buffer, map,
+ * sites or cells run out (the caller resets the cache or asks for a smaller block).
  */
 int xlate_block(struct xlate_result *result, const struct xlate_input *input, uint8_t *buffer,
                 uint32_t size, uint64_t exec);

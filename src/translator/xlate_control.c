@@ -16,7 +16,7 @@ static uint64_t ip_mask(unsigned size)
 static bool needs_cell(const struct xlate *x, uint64_t target)
 {
     uint64_t base = x->in->cs_base;
-    uint64_t first = x->block->ip + base, last = first + x->block->bytes - 1;
+    uint64_t first = x->start + base, last = first + x->bytes - 1;
     uint64_t to = target + base;
     return first / PAGE != to / PAGE || first / PAGE != last / PAGE || to % PAGE > PAGE - MAX_INSN;
 }
@@ -131,11 +131,12 @@ static void emit_exit_if(struct xlate *x, unsigned cc, uint64_t target)
         x->out->exits[number].site = site;
 }
 
-void xlate_jcc(struct xlate *x)
+void xlate_jcc(struct xlate *x, bool last)
 {
     settle_for_exit(x);
     emit_exit_if(x, x->insn->cond, branch_target(x));
-    emit_exit(x, next_ip(x));
+    if (last)
+        emit_exit(x, next_ip(x));
 }
 
 /* jrcxz, or jecxz with size 4; returns the position of the rel8. */

@@ -33,7 +33,10 @@ struct xlate {
     const struct xlate_input *in;
     const struct xlate_env *env;
     const struct xlate_mode *mode;
-    const struct prescan_block *block;
+    const struct insn *list[XLATE_MAX_INSNS]; /* instructions of all blocks */
+    unsigned count;                           /* of them */
+    uint64_t start;                           /* ip of the first */
+    uint32_t bytes;                           /* of all */
     struct xlate_result *out;
     struct emit e;
     const struct insn *insn;            /* current */
@@ -144,7 +147,8 @@ void xlate_xlat(struct xlate *x);
 /* Leaves the block for a known ip. */
 void emit_exit(struct xlate *x, uint64_t target);
 void xlate_jump(struct xlate *x);
-void xlate_jcc(struct xlate *x);
+/* last: also leaves for the next instruction; else falls through. */
+void xlate_jcc(struct xlate *x, bool last);
 void xlate_loop(struct xlate *x);
 void xlate_call(struct xlate *x);
 void xlate_jump_indirect(struct xlate *x);

@@ -134,11 +134,11 @@ static unsigned find_window(const struct xlate *x, struct window *w, unsigned *f
 {
     unsigned end = x->number;
     bool last = false;
-    *first_access = x->block->count;
-    while (end < x->block->count && !last) {
+    *first_access = x->count;
+    while (end < x->count && !last) {
         struct window next = *w;
-        bool is_last = end + 1 == x->block->count;
-        const struct insn *insn = x->insn + (end - x->number);
+        bool is_last = end + 1 == x->count;
+        const struct insn *insn = x->list[end];
         if (insn_needs_callout(x, insn, is_last) || !window_step(x, &next, insn, &last))
             break;
         if (next.accesses && !w->accesses)

@@ -66,7 +66,7 @@ static void env_init(struct rig *rig)
     env->direction = state + 24;
     env->vectors_parked = state + 25;
     env->return_hits = state + 32;
-    env->return_misses = state + 40;
+    env->block_count = state + 40;
     env->bounce = state + 0x100;
     env->cpuid = &rig->cpuid;
     env->stub_access = stub_address(0);
@@ -174,7 +174,8 @@ void rig_scan(struct rig *rig, enum rig_mode mode, const uint8_t *code, size_t s
 int rig_translate(struct rig *rig, uint32_t size)
 {
     struct xlate_input input = {.region = &rig->region,
-                                .block = &rig->region.blocks[0],
+                                .blocks = {&rig->region.blocks[0]},
+                                .block_count = 1,
                                 .mode = &rig->mode,
                                 .env = &rig->env,
                                 .alloc = &rig->alloc,

@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 
 enum { PAGE = 4096, MAX_INSN_BYTES = 15 };
-enum { REGION_BLOCKS = 8, REGION_INSNS = 160, BLOCK_INSNS = 32 };
+enum { REGION_BLOCKS = 12, REGION_INSNS = 160, BLOCK_INSNS = 32 };
 
 enum { /* mode key bits above those of the packed struct xlate_mode */
        KEY_NO_WINDOWS = 1u << 29,
@@ -344,15 +344,76 @@ static void trace_page(struct vcpu *vcpu, int64_t page)
     mmu_write_protect(&vcpu->cpu, as_page_host(vcpu->mmu.as, (uint64_t)page));
 }
 
-static void add_ranges(struct code_block *block, const struct target *t,
-                       const struct prescan_block *scanned, uint64_t linear)
+/* Consecutive prescanned blocks that are translated as one. */
+struct unit {
+    const struct prescan_block *blocks[XLATE_MAX_BLOCKS];
+    unsigned count;
+    uint32_t bytes, insns;
+    uint64_t peek_low, peek_high; /* union of the blocks' */
+};
+
+static void unit_append(struct unit *unit, const struct prescan_block *block)
+{
+    unit->blocks[unit->count++] = block;
+    unit->bytes += block->bytes;
+    unit->insns += block->count;
+    if (block->peek_high <= block->peek_low)
+        return;
+    bool first = unit->peek_high <= unit->peek_low;
+    if (first || block->peek_low < unit->peek_low)
+        unit->peek_low = block->peek_low;
+    if (first || block->peek_high > unit->peek_high)
+        unit->peek_high = block->peek_high;
+}
+
+/* The block ends because interrupts must be recognised behind the shadow of STI. */
+static bool ends_shadow(const struct prescan_region *region, const struct prescan_block *block)
+{
+    const struct insn *last = &region->insns[block->first + block->count - 1];
+    return last->kind == KIND_STI || (block->count > 1 && last[-1].kind == KIND_STI);
+}
+
+/*
+ * The block and those that it falls into: conditional branches become side exits, what is known
+ * about flags, windows and vector state lasts longer, and there is less to poll. Loop heads start a
+ * unit of their own.
+ */
+static void unit_collect(const struct prescan_region *region, unsigned first, unsigned max_insns,
+                         struct unit *unit)
+{
+    const struct prescan_block *block = &region->blocks[first];
+    *unit = (struct unit){.count = 0};
+    unit_append(unit, block);
+    while (unit->count < XLATE_MAX_BLOCKS && block->fall >= 0 && block->count) {
+        const struct insn *last = &region->insns[block->first + block->count - 1];
+        bool side_exit = block->end == END_BRANCH && last->kind == KIND_JCC;
+        const struct prescan_block *next = &region->blocks[block->fall];
+        if (!(side_exit || block->end == END_LIMIT) || !next->count || next->is_loop_head ||
+            ends_shadow(region, block) || next->ip != block->ip + block->bytes ||
+            unit->insns + next->count > max_insns)
+            break;
+        unit_append(unit, next);
+        block = next;
+    }
+}
+
+/* Its blocks but the first, a bit each: translations of their own are made when they are needed. */
+static uint64_t unit_inner(const struct prescan_region *region, const struct unit *unit)
+{
+    uint64_t inner = 0;
+    for (unsigned i = 1; i < unit->count; i++)
+        inner |= 1ull << (unit->blocks[i] - region->blocks);
+    return inner;
+}
+
+static void add_ranges(struct code_block *block, const struct target *t, const struct unit *unit,
+                       uint64_t linear)
 {
     unsigned offset = (unsigned)(linear & (PAGE - 1));
     if (t->page.page < 0)
         return;
-    block->range[0] = (struct block_range){.page = (uint64_t)t->page.page,
-                                           .offset = (uint16_t)offset,
-                                           .size = (uint16_t)scanned->bytes};
+    block->range[0] = (struct block_range){
+        .page = (uint64_t)t->page.page, .offset = (uint16_t)offset, .size = (uint16_t)unit->bytes};
     block->range_count = 1;
     if (t->crosses) {
         block->range[0].size = (uint16_t)(PAGE - offset);
@@ -360,15 +421,15 @@ static void add_ranges(struct code_block *block, const struct target *t,
             block->range[1] =
                 (struct block_range){.page = (uint64_t)t->page2.page,
                                      .offset = 0,
-                                     .size = (uint16_t)(scanned->bytes - (PAGE - offset))};
+                                     .size = (uint16_t)(unit->bytes - (PAGE - offset))};
             block->range_count = 2;
         }
-    } else if (scanned->peek_high > scanned->peek_low) {
-        uint64_t peek = linear + (scanned->peek_low - scanned->ip);
+    } else if (unit->peek_high > unit->peek_low) {
+        uint64_t peek = linear + (unit->peek_low - unit->blocks[0]->ip);
         block->range[1] =
             (struct block_range){.page = (uint64_t)t->page.page,
                                  .offset = (uint16_t)(peek & (PAGE - 1)),
-                                 .size = (uint16_t)(scanned->peek_high - scanned->peek_low)};
+                                 .size = (uint16_t)(unit->peek_high - unit->peek_low)};
         block->range_count = 2;
     }
 }
@@ -390,10 +451,10 @@ static void file_exits(struct vcpu *vcpu, const struct build *build, uint32_t ho
     }
 }
 
-/* Translates one prescanned block and files it. BLOCK_NONE: something is full. */
-static uint32_t build_block(struct vcpu *vcpu, const struct target *t,
-                            const struct prescan_block *scanned, const struct xlate_mode *mode,
-                            const struct block_key *key, unsigned bounce_offset)
+/* Translates a unit and files it. BLOCK_NONE: something is full. */
+static uint32_t build_block(struct vcpu *vcpu, const struct target *t, const struct unit *unit,
+                            const struct xlate_mode *mode, const struct block_key *key,
+                            unsigned bounce_offset)
 {
     struct block_cache *cache = &vcpu->cache;
     struct build build = {.vcpu = vcpu};
@@ -409,13 +470,14 @@ static uint32_t build_block(struct vcpu *vcpu, const struct target *t,
                                 .first_exit = block_cache_next_exit(cache)};
     struct xlate_input input = {
         .region = &vcpu->region,
-        .block = scanned,
+        .block_count = unit->count,
         .mode = mode,
         .env = &vcpu->env,
         .alloc = &alloc,
         .bounce_offset = (uint16_t)bounce_offset,
         .cs_base = vcpu->mode.bits == 64 ? 0 : vcpu->cpu.seg[X86_CS].base,
     };
+    memcpy(input.blocks, unit->blocks, sizeof(input.blocks));
     uint64_t exec = (uint64_t)(uintptr_t)(cache->memory.exec + offset);
     if (xlate_block(&vcpu->result, &input, cache->memory.write + offset, XLATE_MAX_CODE, exec) <
         0) {
@@ -430,21 +492,21 @@ static uint32_t build_block(struct vcpu *vcpu, const struct target *t,
         .body_offset = (uint32_t)offset + vcpu->result.body,
         .map_offset = vcpu->map_count,
         .map_count = vcpu->result.map_count,
-        .guest_bytes = scanned->bytes,
+        .guest_bytes = unit->bytes,
     };
     memcpy(vcpu->maps + vcpu->map_count, vcpu->result.map,
            vcpu->result.map_count * sizeof(struct xlate_map));
     vcpu->map_count += vcpu->result.map_count;
-    add_ranges(&block, t, scanned, t->linear + (scanned->ip - vcpu->cpu.rip));
+    add_ranges(&block, t, unit, t->linear + (unit->blocks[0]->ip - vcpu->cpu.rip));
     uint32_t index = block_cache_add(cache, &block);
     file_exits(vcpu, &build, (uint32_t)offset);
     trace_page(vcpu, t->page.page);
     if (t->crosses)
         trace_page(vcpu, t->page2.page);
     vcpu->stats.translations++;
-    vcpu->stats.prescan_insns += scanned->count;
+    vcpu->stats.prescan_insns += unit->insns;
     if (vcpu->config.trace & TRACE_BLOCKS)
-        bt_trace_block(vcpu, scanned, &vcpu->result);
+        bt_trace_block(vcpu, unit->blocks, unit->count, &vcpu->result);
     return index;
 }
 
@@ -491,22 +553,29 @@ static int scan_region(struct vcpu *vcpu, const struct target *t, bool one, unsi
 
 static uint32_t build_region(struct vcpu *vcpu, const struct target *t,
                              const struct xlate_mode *mode, uint64_t key_flags,
-                             unsigned bounce_offset)
+                             unsigned bounce_offset, unsigned max_insns)
 {
+    const struct prescan_region *region = &vcpu->region;
     struct block_key key = make_key(vcpu, t, key_flags);
-    uint32_t entry = build_block(vcpu, t, &vcpu->region.blocks[0], mode, &key, bounce_offset);
+    struct unit unit;
+    uint64_t inner =
+        0; /* blocks that are part of a unit already: their own comes when it is needed */
+    unit_collect(region, 0, mode->no_windows ? 0 : max_insns, &unit);
+    uint32_t entry = build_block(vcpu, t, &unit, mode, &key, bounce_offset);
     if (entry == BLOCK_NONE || mode->single || mode->bounce || mode->no_windows)
         return entry;
-    for (unsigned i = 1; i < vcpu->region.block_count; i++) {
-        const struct prescan_block *scanned = &vcpu->region.blocks[i];
-        if (!scanned->count)
+    inner = unit_inner(region, &unit);
+    for (unsigned i = 1; i < region->block_count; i++) {
+        const struct prescan_block *scanned = &region->blocks[i];
+        if (!scanned->count || (inner >> i & 1))
             continue;
+        unit_collect(region, i, max_insns, &unit);
+        inner |= unit_inner(region, &unit);
         key.ip = scanned->ip;
         key.physical = (uint64_t)t->page.page * PAGE +
                        ((t->linear + (scanned->ip - vcpu->cpu.rip)) & (PAGE - 1));
-        if (block_cache_find(&vcpu->cache, &key) != BLOCK_NONE)
-            continue;
-        if (build_block(vcpu, t, scanned, mode, &key, 0) == BLOCK_NONE)
+        if (block_cache_find(&vcpu->cache, &key) == BLOCK_NONE &&
+            build_block(vcpu, t, &unit, mode, &key, 0) == BLOCK_NONE)
             break;
     }
     return entry;
@@ -527,7 +596,8 @@ static uint32_t find_or_build(struct vcpu *vcpu, const struct xlate_mode *mode, 
         bt_park_vectors(&vcpu->cpu);
         if (scan_region(vcpu, &t, one, insns) < 0)
             return BLOCK_NONE;
-        block = build_region(vcpu, &t, mode, key_flags, bounce_offset);
+        block = build_region(vcpu, &t, mode, key_flags, bounce_offset,
+                             insns == BLOCK_INSNS ? (unsigned)XLATE_MAX_INSNS : insns);
         if (block == BLOCK_NONE)
             cache_reset(vcpu);
     }

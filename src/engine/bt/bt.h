@@ -179,7 +179,7 @@ enum vcpu_exit bt_run(struct vcpu *vcpu, struct vd_error *err);
 /* --- stats.c --- */
 void bt_print_stats(struct vcpu *vcpu, FILE *out, int json);
 void bt_trace_exit(struct vcpu *vcpu, enum bt_exit reason);
-void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
-                    const struct xlate_result *result);
+void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *const *blocks,
+                    unsigned count, const struct xlate_result *result);
 
 #endif

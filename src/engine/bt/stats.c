@@ -87,18 +87,25 @@ void bt_trace_exit(struct vcpu *vcpu, enum bt_exit reason)
             vcpu->cpu.seg[X86_CS].selector, vcpu->cpu.rip);
 }
 
-void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *block,
-                    const struct xlate_result *result)
+void bt_trace_block(const struct vcpu *vcpu, const struct prescan_block *const *blocks,
+                    unsigned count, const struct xlate_result *result)
 {
+    uint64_t ip = blocks[0]->ip;
+    uint32_t insns = 0, bytes = 0;
+    for (unsigned b = 0; b < count; b++) {
+        insns += blocks[b]->count;
+        bytes += blocks[b]->bytes;
+    }
     fprintf(stderr, "block %04x:%016" PRIx64 " %u insns, %u bytes -> %u bytes at +%#x\n",
-            vcpu->cpu.seg[X86_CS].selector, block->ip, block->count, block->bytes, result->size,
+            vcpu->cpu.seg[X86_CS].selector, ip, insns, bytes, result->size,
             vcpu->cache.blocks[vcpu->cache.block_count - 1].host_offset);
-    const struct insn *insns = vcpu->region.insns + block->first;
-    uint64_t ip = block->ip;
-    for (unsigned i = 0; i < block->count; i++) {
-        char text[128];
-        fprintf(stderr, "  %016" PRIx64 "  %s\n", ip,
-                insn_format(text, sizeof(text), insns[i].bytes, insns[i].len, ip, insns[i].mode));
-        ip += insns[i].len;
+    for (unsigned b = 0; b < count; b++) {
+        const struct insn *insn = vcpu->region.insns + blocks[b]->first;
+        for (unsigned i = 0; i < blocks[b]->count; i++, insn++) {
+            char text[128];
+            fprintf(stderr, "  %016" PRIx64 "  %s\n", ip,
+                    insn_format(text, sizeof(text), insn->bytes, insn->len, ip, insn->mode));
+            ip += insn->len;
+        }
     }
 }
