@@ -289,7 +289,8 @@ static bool run_single(struct vcpu *vcpu)
         return deliver_fault(vcpu);
     }
     cpu->shadow = 0;
-    cpu->sflags &= ~(uint32_t)X86_RF; /* before the instruction, which may be an IRET that sets it */
+    cpu->sflags &=
+        ~(uint32_t)X86_RF; /* before the instruction, which may be an IRET that sets it */
     uint32_t block = bt_block(vcpu, BT_SINGLE);
     if (block == BLOCK_NONE)
         return deliver_fault(vcpu);
@@ -298,10 +299,19 @@ static bool run_single(struct vcpu *vcpu)
     uint64_t interrupts = vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                           vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
     uint64_t sti = vcpu->stats.callouts[OP_STI];
-    if (!handle_exit(vcpu, bt_enter(vcpu, block_body(&vcpu->cache, block)), &link, &completed))
+    const uint8_t *host = block_body(&vcpu->cache, block);
+    enum bt_exit reason = bt_enter(vcpu, host);
+    if (!handle_exit(vcpu, reason, &link, &completed))
         return false;
     if (!completed)
         return true;
+    uint64_t next = cpu->rip;
+    if (reason == BT_EXIT_DONE) {
+        x86_raise_error(cpu, X86_GP, 0);
+        bt_undo_branch(vcpu, (uint64_t)(uintptr_t)host);
+        if (cpu->rip != next) /* the fault is the branch's: nothing to trap behind */
+            return deliver_fault(vcpu);
+    }
     bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
                                       vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
     software &= !(cpu->sflags & X86_TF); /* INTO may have done nothing */

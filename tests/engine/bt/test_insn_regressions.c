@@ -252,6 +252,24 @@ static void invalid_return_faults_at_ret(void **state)
     guest_destroy(&g);
 }
 
+/* With TF set, the branch to an invalid target was complete and trapped. */
+GUEST_CODE(stepped_return, 32, "push $-1\n pushf\n orl $0x100, (%esp)\n popf\n ret\n hlt");
+
+static void single_stepped_branch_faults(void **state)
+{
+    (void)state;
+    struct guest g;
+    create(&g, 32);
+    g.state.seg[X86_CS].limit = 0x3fffff;
+    g.state.seg[X86_CS].attr &= ~(uint32_t)X86_AR_G;
+    segment_update_bounds(&g.state.seg[X86_CS]);
+    guest_exec(&g, stepped_return);
+    /* POPF itself does not trap yet; RET faults, and its address is pushed. */
+    assert_int_equal(exception(&g), X86_GP);
+    assert_int_equal(g.ram[dword(&g, (uint32_t)g.state.gpr[X86_RSP] + 4)], 0xc3);
+    guest_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +284,7 @@ int main(void)
         cmocka_unit_test(string_lengths_outside_64_bit_mode),
         cmocka_unit_test(flat_segment_ends_at_4_gib),
         cmocka_unit_test(invalid_return_faults_at_ret),
+        cmocka_unit_test(single_stepped_branch_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
