@@ -106,9 +106,22 @@ static bool takes_component_mask(unsigned mnemonic)
                : mnemonic == ZYDIS_MNEMONIC_XRSTOR || mnemonic == ZYDIS_MNEMONIC_XRSTOR64;
 }
 
-static bool restores_state(unsigned op)
+static bool restores_state(unsigned mnemonic)
 {
-    return op == OP_XRSTOR || op == OP_FXRSTOR || op == OP_FRSTOR || op == OP_FLDENV;
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_VZEROALL:
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+        return true;
+    default:
+        return false;
+    }
 }
 
 struct prefixes {
@@ -281,7 +294,7 @@ static bool acceptable(struct gen *g, const struct insn *insn, const struct form
     uint16_t written = insn->gpr_written & g->keep;
     if (insn->class == INSN_CONTROL || group == GROUP_STACK || insn->kind == KIND_STRING)
         written &= (uint16_t) ~(1u << X86_RSP | 1u << X86_RSI | 1u << X86_RDI);
-    if (written && random_percent(r, 92))
+    if (written && (random_percent(r, 92) || (g->loop && (written & 1u << X86_RCX))))
         return false;
     return true;
 }
@@ -317,6 +330,8 @@ static void emit_push_flags(struct gen *g)
     uint32_t image = (uint32_t)random_u64(&g->r) & 0x0020ced5;
     uint8_t b[6];
     unsigned n = 0;
+    if (random_percent(&g->r, 10))
+        image |= X86_TF; /* traps behind the instruction that follows POPF */
     if (g->c->mode == 16)
         b[n++] = 0x66;
     b[n++] = 0x68;
@@ -331,7 +346,7 @@ static void emit_indirect(struct gen *g)
     unsigned mode = g->c->mode, size = mode == 16 ? 2 : 4;
     uint8_t b[16];
     unsigned n = 0;
-    if (!room(g, 3) || (g->read_ever & g->undefined_ever))
+    if (!room(g, 3) || g->loop || (g->read_ever & g->undefined_ever))
         return;
     g->returns = true;
     bool push = random_percent(r, 60) && !g->c->high && mode != 16;
@@ -376,6 +391,40 @@ static void emit_indirect(struct gen *g)
            b, n);
 }
 
+/* MOV rCX, few: the head of a loop whose end is due in some instructions. */
+static void begin_loop(struct gen *g)
+{
+    if (g->loop || g->returns || !room(g, 5) || (g->read_ever & g->undefined_ever))
+        return;
+    emit_mov_imm(g, X86_RCX, 1 + random_below(&g->r, 6));
+    g->returns = true; /* as far as undefined flags are concerned */
+    g->loop = g->c->count;
+    g->loop_end = g->loop + 1 + random_below(&g->r, 4);
+    g->keep |= 1u << X86_RCX;
+}
+
+/* LOOP to the head; or DEC rCX, JNZ. */
+static void end_loop(struct gen *g)
+{
+    struct insn_case *c = g->c;
+    bool wide = c->mode == 64;
+    if (random_percent(&g->r, 50) && !(g->undefined_ever & 0x40)) {
+        append(g, ZYDIS_MNEMONIC_DEC, (const uint8_t *)(wide ? "\x48\xff\xc9" : "\xff\xc9"),
+               wide ? 3 : 2);
+        g->read_ever |= 0x40;
+        c->glued |= 1u << c->count;
+        append(g, ZYDIS_MNEMONIC_JNZ, (const uint8_t *)"\x75\0", 2);
+    } else {
+        append(g, ZYDIS_MNEMONIC_LOOP, (const uint8_t *)"\xe2\0", 2);
+    }
+    int distance = c->offset[g->loop] - c->code_size;
+    c->code[c->code_size - 1] = (uint8_t)(distance < -128 ? 0 : distance);
+    g->branched = true;
+    g->loops[g->loop_count].head = (uint8_t)(g->loop - 1);
+    g->loops[g->loop_count++].end = (uint8_t)(c->count - 1);
+    g->loop = g->loop_end = 0;
+}
+
 static void prepare_operands(struct gen *g, const struct form *f)
 {
     struct random *r = &g->r;
@@ -399,6 +448,9 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
     struct insn insn;
     bool save = saves_environment(f->mnemonic);
     /* Processors may or may not notice that a component became initial. */
+    bool xrstor = takes_component_mask(f->mnemonic) && !save;
+    if (xrstor && g->c->count) /* the image must still be as it was: the host has more components */
+        return false;
     if (save && g->restored && takes_component_mask(f->mnemonic))
         return false;
     for (unsigned tries = 0; tries < 6; tries++) {
@@ -425,7 +477,7 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
         g->returns |= insn.kind == KIND_CALL_REL;
         g->read_ever |= insn.flags_read;
         g->undefined_ever |= f->undefined;
-        g->restored |= restores_state(insn.op);
+        g->restored |= restores_state(insn.mnemonic);
         if (save)
             g->wanted = g->c->count; /* nothing shall read the pointers that were stored */
         if (!g->branched)
@@ -444,6 +496,11 @@ static void apply_fixups(struct gen *g)
     for (unsigned i = 0; i < g->fixup_count; i++) {
         const struct fixup *f = &g->fixup[i];
         unsigned target = f->target < c->count ? f->target : c->count;
+        for (unsigned k = 0; k < g->loop_count; k++) { /* none into a loop past its head */
+            if (f->insn < g->loops[k].head && target > g->loops[k].head &&
+                target <= g->loops[k].end)
+                target = g->loops[k].head;
+        }
         while (c->glued & 1u << target)
             target--;
         uint64_t value = c->in.rip + c->offset[target];
@@ -468,10 +525,15 @@ void generate_case(void *ctx, struct insn_case *c, uint64_t seed)
     g.wanted = random_percent(&g.r, 20) ? 1 : 2 + random_below(&g.r, 11);
     unsigned only_at = random_below(&g.r, g.wanted);
     for (unsigned tries = 0; tries < TRIES && c->count < g.wanted && room(&g, 1); tries++) {
-        if (random_percent(&g.r, 3)) {
+        if (g.loop && c->count >= g.loop_end && room(&g, 2))
+            end_loop(&g);
+        unsigned dice = random_below(&g.r, 100);
+        if (dice < 3)
             emit_indirect(&g);
+        else if (dice < 5)
+            begin_loop(&g);
+        if (dice < 5)
             continue;
-        }
         const struct form_mnemonic *entry = choose_mnemonic(&g);
         if (g.g->only && c->count >= only_at) {
             const struct form_mnemonic *only = find_mnemonic(&g, g.g->only);
@@ -483,6 +545,8 @@ void generate_case(void *ctx, struct insn_case *c, uint64_t seed)
         }
         emit_form(&g, entry);
     }
+    if (g.loop && room(&g, 2))
+        end_loop(&g);
     if (c->count == 0)
         append(&g, ZYDIS_MNEMONIC_NOP, (const uint8_t *)"\x90", 1);
     apply_fixups(&g);

@@ -31,8 +31,13 @@ struct gen {
     bool strings;  /* RSI, RDI and RCX are set up for string instructions */
     struct fixup fixup[FIXUPS];
     unsigned fixup_count;
-    unsigned wanted;    /* instructions */
-    unsigned undefined; /* flags that may be undefined before the next instruction */
+    struct {
+        uint8_t head, end; /* instructions: MOV rCX, and the branch back */
+    } loops[CASE_INSNS];
+    unsigned loop_count;
+    unsigned loop, loop_end; /* first instruction of the open loop (0: none), and when to end it */
+    unsigned wanted;         /* instructions */
+    unsigned undefined;      /* flags that may be undefined before the next instruction */
     unsigned read_ever, undefined_ever; /* flags, by any instruction so far */
     bool returns;  /* control flow may go back: to behind a CALL, or wherever RET leads */
     bool restored; /* XRSTOR or the like was there */
