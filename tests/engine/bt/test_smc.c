@@ -253,6 +253,32 @@ static void test_crossing_code(void **state)
     guest_destroy(&g);
 }
 
+/* 11FFD: JMP rel32, alone on the second page with its upper half: to 31002 or 41002. */
+GUEST_CODE(crossing_jump32, 32,
+           "mov $100, %ecx\n xor %ebx, %ebx\n"
+           "1: mov %cl, %al\n and $1, %al\n inc %al\n mov %al, 0x12000\n"
+           "call crossing_jump32 + 0x1ffd\n imul $3, %ebx\n add %eax, %ebx\n dec %ecx\n jnz 1b\n"
+           "hlt");
+
+static void test_crossing_jump(void **state)
+{
+    (void)state;
+    static const uint8_t jump[] = {0xe9, 0x00, 0xf0, 0x00, 0x00};
+    static const uint8_t one[] = {0xb8, 1, 0, 0, 0, 0xc3}, two[] = {0xb8, 2, 0, 0, 0, 0xc3};
+    struct guest g;
+    guest_create(&g, 32);
+    as_write(g.as, 0x11ffd, jump, sizeof(jump));
+    as_write(g.as, 0x12002 + 0x1f000, one, sizeof(one));
+    as_write(g.as, 0x12002 + 0x2f000, two, sizeof(two));
+    guest_place(&g, crossing_jump32, crossing_jump32_end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    uint32_t expected = 0;
+    for (uint32_t c = 100; c; c--)
+        expected = expected * 3 + (c & 1) + 1;
+    assert_int_equal(g.state.gpr[X86_RBX], expected);
+    guest_destroy(&g);
+}
+
 /* --- what is assumed about the code behind a block --- */
 
 /*
@@ -419,9 +445,9 @@ int main(void)
         cmocka_unit_test(test_writers),       cmocka_unit_test(test_same_instruction),
         cmocka_unit_test(test_backward),      cmocka_unit_test(test_alias),
         cmocka_unit_test(test_alias_next),    cmocka_unit_test(test_crossing_code),
-        cmocka_unit_test(test_assumed_flags), cmocka_unit_test(test_code_on_stack),
-        cmocka_unit_test(test_hot_page),      cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_slow_code),
+        cmocka_unit_test(test_crossing_jump), cmocka_unit_test(test_assumed_flags),
+        cmocka_unit_test(test_code_on_stack), cmocka_unit_test(test_hot_page),
+        cmocka_unit_test(test_copies),        cmocka_unit_test(test_slow_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
