@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cpu/cpuid.h"
 #include "display/text_sink.h"
+#include "hostio/terminal.h"
 #include "machine/machine.h"
 #include "prescan/scan.h"
 
@@ -220,6 +221,7 @@ enum vd_result vd_vm_create(struct vd_vm **result, const struct vd_config *confi
     struct vd_error err = {.text = ""};
     if (check_config(config, &err) < 0 || check_specs(config, &err) < 0)
         return fail(VD_ERROR_USAGE, &err, error);
+    terminal_guard_crashes(); /* below the engine's handlers, which pass on what is not theirs */
     struct vd_vm *vm = calloc(1, sizeof(*vm));
     if (!vm) {
         error_set(&err, "out of memory");

@@ -92,6 +92,29 @@ static void install(size_t slot, int number, void (*function)(int))
     handle(number, function);
 }
 
+void terminal_guard_crashes(void)
+{
+    static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        struct sigaction old;
+        if (sigaction(numbers[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
+            old.sa_handler == SIG_DFL)
+            handle(numbers[i], on_fatal);
+    }
+}
+
+/* Somebody else's handler on top of ours stays: it may still pass signals on to us. */
+static void uninstall(size_t slot)
+{
+    struct sigaction now;
+    int number = session.signals[slot].number;
+    if (session.signals[slot].installed && sigaction(number, NULL, &now) == 0 &&
+        !(now.sa_flags & SA_SIGINFO) &&
+        (now.sa_handler == on_fatal || now.sa_handler == on_stop || now.sa_handler == on_continue))
+        sigaction(number, &session.signals[slot].old, NULL);
+    session.signals[slot].installed = false;
+}
+
 int terminal_raw_enter(int fd)
 {
     if (!isatty(fd) || atomic_flag_test_and_set(&session.taken))
@@ -124,11 +147,8 @@ void terminal_raw_leave(void)
     if (atomic_load(&session.fd) < 0)
         return;
     apply(&session.cooked);
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        if (session.signals[i].installed)
-            sigaction(session.signals[i].number, &session.signals[i].old, NULL);
-        session.signals[i].installed = false;
-    }
+    for (size_t i = 0; i < SIGNAL_COUNT; i++)
+        uninstall(i);
     atomic_store(&session.fd, -1);
     atomic_flag_clear(&session.taken);
 }

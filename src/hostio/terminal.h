@@ -16,6 +16,12 @@ int terminal_raw_enter(int fd);
 /* Restores the settings and dispositions found at enter. */
 void terminal_raw_leave(void);
 /*
+ * Installs the handlers of the signals that crashes raise, where the disposition is the default,
+ * for good. To be called before handlers that pass on what is not theirs come on top, which
+ * terminal_raw_enter would otherwise find in its place.
+ */
+void terminal_guard_crashes(void);
+/*
  * For handlers of fatal signals that were installed over ours: makes the terminal usable before the
  * process dies. Async-signal-safe; does nothing without a session.
  */

@@ -1,4 +1,5 @@
 /* "vedette run" with tiny machines: exit codes, signals, pipes and terminals. */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pty.h>
@@ -9,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -218,6 +221,84 @@ static void test_terminal(void **state)
     close(master);
 }
 
+static void wait_for_raw_mode(int master, bool raw)
+{
+    struct termios settings;
+    for (int i = 0; i < 500; i++) {
+        assert_int_equal(tcgetattr(master, &settings), 0);
+        if (!(settings.c_lflag & ICANON) == raw)
+            break;
+        sleep_ms(10);
+    }
+    assert_int_equal(!(settings.c_lflag & ICANON), raw);
+    assert_int_equal(!(settings.c_lflag & ECHO), raw);
+}
+
+/* The thread that has used most of the processor: the virtual one. */
+static pid_t busiest_thread(pid_t pid)
+{
+    char path[64], line[512];
+    unsigned long most = 0;
+    pid_t thread = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *directory = opendir(path);
+    assert_non_null(directory);
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        unsigned long ticks = 0;
+        snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (!file)
+            continue;
+        if (fgets(line, sizeof(line), file))
+            sscanf(strrchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu", &ticks);
+        fclose(file);
+        if (ticks > most) {
+            most = ticks;
+            thread = atoi(entry->d_name);
+        }
+    }
+    closedir(directory);
+    return thread;
+}
+
+static void crash(const struct bios *bios, int number, bool in_guest_code)
+{
+    int master, status = -1;
+    fflush(NULL);
+    pid_t pid = forkpty(&master, NULL, NULL, NULL);
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct rlimit none = {0, 0};
+        setrlimit(RLIMIT_CORE, &none);
+        setenv("ASAN_OPTIONS", "handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0", 1);
+        exec_program(bios, "--serial stdio");
+    }
+    wait_for_raw_mode(master, true);
+    if (in_guest_code) {
+        sleep_ms(300);
+        assert_int_equal(syscall(SYS_tgkill, pid, busiest_thread(pid), number), 0);
+    } else {
+        sleep_ms(30);
+        kill(pid, number);
+    }
+    for (int i = 0; i < 1000 && waitpid(pid, &status, WNOHANG) != pid; i++)
+        sleep_ms(10);
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != number)
+        fail_msg("%s, signal %d: status %#x", bios->name, number, status);
+    wait_for_raw_mode(master, false);
+    close(master);
+}
+
+static void test_crash_restores_the_terminal(void **state)
+{
+    (void)state;
+    static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        crash(i % 2 ? &bios_spin : &bios_halt, numbers[i], false);
+    crash(&bios_spin, SIGSEGV, true);
+    crash(&bios_spin, SIGTRAP, true);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -243,7 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exit_codes), cmocka_unit_test(test_serial_pipes),
         cmocka_unit_test(test_signals),    cmocka_unit_test(test_screenshot),
-        cmocka_unit_test(test_terminal),
+        cmocka_unit_test(test_terminal),   cmocka_unit_test(test_crash_restores_the_terminal),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -13,15 +13,35 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* SIGSEGV SIGBUS SIGFPE SIGILL SIGTRAP: what was installed before us, for signals that are not
- * ours. */
-static const int handled_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+enum { SIGNAL_COUNT = 5 };
+static const int handled_signals[SIGNAL_COUNT] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 
-static void give_up(int signal_number)
+/*
+ * Whom signals belong to that are not ours: handlers are the process's, and those before us may
+ * have to put a terminal in order or write a report.
+ */
+static struct {
+    pthread_mutex_t lock; /* for installing; handlers only read */
+    struct sigaction actions[SIGNAL_COUNT];
+} previous = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Not raised by translated code: our own bug, or somebody used kill. */
+static void pass_on(int signal_number, siginfo_t *info, void *context)
 {
-    /* Not in translated code: our own bug. Die with the default action and a usable core. */
-    signal(signal_number, SIG_DFL);
-    raise(signal_number);
+    size_t slot = 0;
+    while (handled_signals[slot] != signal_number)
+        slot++;
+    const struct sigaction *action = &previous.actions[slot];
+    if (action->sa_flags & SA_SIGINFO) {
+        action->sa_sigaction(signal_number, info, context);
+    } else if (action->sa_handler == SIG_IGN && info->si_code <= 0) {
+        return;
+    } else if (action->sa_handler == SIG_IGN || action->sa_handler == SIG_DFL) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number); /* taken when this handler returns, with a usable core */
+    } else {
+        action->sa_handler(signal_number);
+    }
 }
 
 /* The return-pair stack ran into its guard page: start over with an empty one. */
@@ -45,8 +65,9 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     greg_t *regs = uc->uc_mcontext.gregs;
     struct vcpu *vcpu = (struct vcpu *)(uintptr_t)_readgsbase_u64();
     const void *pc = (const void *)(uintptr_t)regs[REG_RIP];
-    if (!vcpu || !code_memory_contains(&vcpu->cache.memory, pc)) {
-        give_up(signal_number);
+    /* Codes up to 0 are kill's and its relatives': no instruction did that. */
+    if (info->si_code <= 0 || !vcpu || !code_memory_contains(&vcpu->cache.memory, pc)) {
+        pass_on(signal_number, info, context);
         return;
     }
     if (signal_number == SIGSEGV && stack_overflow(vcpu, info, regs))
@@ -62,6 +83,17 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     regs[REG_RIP] = (greg_t)vcpu->stub_fault;
 }
 
+static int install(size_t slot, const struct sigaction *action)
+{
+    struct sigaction old;
+    if (sigaction(handled_signals[slot], NULL, &old) < 0)
+        return -1;
+    if ((old.sa_flags & SA_SIGINFO) && old.sa_sigaction == on_signal)
+        return 0;
+    previous.actions[slot] = old;
+    return sigaction(handled_signals[slot], action, NULL);
+}
+
 int bt_signals_install(struct vd_error *err)
 {
     struct sigaction action;
@@ -69,11 +101,12 @@ int bt_signals_install(struct vd_error *err)
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof(handled_signals) / sizeof(handled_signals[0]); i++) {
-        if (sigaction(handled_signals[i], &action, NULL) < 0)
-            return error_set(err, "cannot install signal handlers: %s", strerror(errno));
-    }
-    return 0;
+    int rc = 0;
+    pthread_mutex_lock(&previous.lock);
+    for (size_t i = 0; i < SIGNAL_COUNT && rc == 0; i++)
+        rc = install(i, &action);
+    pthread_mutex_unlock(&previous.lock);
+    return rc < 0 ? error_set(err, "cannot install signal handlers: %s", strerror(errno)) : 0;
 }
 
 int bt_host_fault(struct vcpu *vcpu)
