@@ -31,7 +31,7 @@ enum {
 #define LINEAR_TRAMPOLINE 0x6b5a7000ull /* native side only */
 #define LINEAR_DATA       0x20000000ull
 #define LINEAR_STACK      0x30000000ull
-#define LINEAR_HIGH       0x100000000000ull
+#define LINEAR_HIGH       0x200000000000ull
 
 /* What instructions find at fixed places of the data area; see memory_template(). */
 enum {
