@@ -136,7 +136,7 @@ static void page_gone(void *ctx, uint64_t page)
     as_page_flags(vcpu->mmu.as)[page] &= (uint8_t)~RAM_PAGE_CODE;
 }
 
-static void cache_reset(struct vcpu *vcpu)
+void bt_drop_code(struct vcpu *vcpu)
 {
     block_cache_reset(&vcpu->cache, page_gone, vcpu);
     vcpu->site_count = 0;
@@ -599,7 +599,7 @@ static uint32_t find_or_build(struct vcpu *vcpu, const struct xlate_mode *mode, 
         block = build_region(vcpu, &t, mode, key_flags, bounce_offset,
                              insns == BLOCK_INSNS ? (unsigned)XLATE_MAX_INSNS : insns);
         if (block == BLOCK_NONE)
-            cache_reset(vcpu);
+            bt_drop_code(vcpu);
     }
     assert(block != BLOCK_NONE);
     return block;

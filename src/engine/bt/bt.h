@@ -147,6 +147,8 @@ static inline bool bt_may_hold_code(const struct vcpu *vcpu, uint64_t linear)
 }
 /* True if the page of cpu.rip is global: links to it survive MOV CR3. */
 bool bt_target_is_global(const struct vcpu *vcpu, uint32_t block);
+/* Drops all translated code. */
+void bt_drop_code(struct vcpu *vcpu);
 /* A traced page is about to be written: invalidates what was made from these bytes. */
 void bt_code_written(void *ctx, uint64_t page, unsigned offset, unsigned size);
 /* Reads up to size code bytes at rip for one instruction; 0 and cpu.fault when the first is

@@ -80,6 +80,18 @@ static void start_over(struct vcpu *vcpu)
     vcpu->stale = BT_STALE_ALL;
     bt_forget_addresses(vcpu);
     bt_update_mode(vcpu);
+    vcpu->cpu.exit_async = 1; /* a kick may have been noted in the state that was replaced */
+}
+
+static void attach_listener(struct vcpu *vcpu)
+{
+    struct as_listener listener = {
+        .ctx = vcpu,
+        .layout_changed = layout_changed,
+        .traced_write = bt_code_written,
+        .enter_device = enter_device,
+    };
+    as_set_listener(vcpu->config.as, &listener);
 }
 
 static int vcpu_create(struct vcpu **out, const struct engine_config *config, struct vd_error *err)
@@ -100,13 +112,7 @@ static int vcpu_create(struct vcpu **out, const struct engine_config *config, st
     if (block_cache_init(&vcpu->cache, code_size, err) < 0 || bt_stubs_init(vcpu, err) < 0 ||
         bt_signals_install(err) < 0)
         goto fail;
-    struct as_listener listener = {
-        .ctx = vcpu,
-        .layout_changed = layout_changed,
-        .traced_write = bt_code_written,
-        .enter_device = enter_device,
-    };
-    as_set_listener(config->as, &listener);
+    attach_listener(vcpu);
     x86_reset(&vcpu->cpu);
     start_over(vcpu);
     *out = vcpu;
@@ -173,6 +179,9 @@ static int vcpu_set_state(struct vcpu *vcpu, const struct x86_cpu *state, struct
     vcpu->cpu.platform = vcpu->config.platform;
     vcpu->cpu.cpuid = vcpu->config.cpuid;
     vcpu->cpu.mmu = &vcpu->mmu;
+    /* Another engine may have run meanwhile, whose writes nobody reported. */
+    attach_listener(vcpu);
+    bt_drop_code(vcpu);
     start_over(vcpu);
     return 0;
 }
