@@ -265,12 +265,12 @@ void xlate_call(struct xlate *x)
 {
     struct emit *e = &x->e;
     bool direct = x->insn->kind == KIND_CALL_REL;
-    uint64_t next = next_ip(x);
+    uint64_t next = next_ip(x) & ip_mask(x->insn->opsize); /* as RET will find it */
     if (!direct) {
         load_target(x);
         emit_store_gs(e, W64, x->env->spill[0], H_R10);
     }
-    push_return(x, next & ip_mask(x->insn->opsize));
+    push_return(x, next);
     settle_for_exit(x);
     if (!direct)
         emit_load_gs(e, W64, H_R10, x->env->spill[0]);
@@ -281,7 +281,7 @@ void xlate_call(struct xlate *x)
             emit_indirect(x);
         return;
     }
-    push_pair(x, next & ip_mask(x->insn->opsize));
+    push_pair(x, next);
     if (!direct) {
         note_branch(x);
         emit_call(e, x->env->stub_indirect[is_user(x)]);

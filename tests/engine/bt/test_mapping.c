@@ -385,6 +385,29 @@ static void test_a20(void **state)
     guest_destroy(&g);
 }
 
+/* --- 16-bit branches in 32-bit code --- */
+
+/* CALL rel16 at 10000 goes to 2000, pushes 0004, and that is where RET goes. */
+GUEST_CODE(call16, 32, ".byte 0x66, 0xe8, 0xfc, 0x1f\n mov $9, %ebx\n hlt");
+GUEST_CODE(ret16, 32, "mov (%esp), %cx\n .byte 0x66, 0xc3");
+GUEST_CODE(after16, 32, "mov $5, %ebx\n hlt");
+
+static void test_call16(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    PLACE(&g, 0x2000, ret16);
+    PLACE(&g, 4, after16);
+    guest_place(&g, call16, call16_end);
+    g.state.gpr[X86_RCX] = 0;
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    assert_int_equal(g.state.gpr[X86_RCX], 4);
+    assert_int_equal(g.state.gpr[X86_RBX], 5);
+    assert_int_equal(g.state.gpr[X86_RSP], STACK);
+    guest_destroy(&g);
+}
+
 /* --- page faults in the middle of a block --- */
 
 /* Notes CR2, error code, EIP and ESP, counts, and maps the two pages at the window. */
@@ -513,7 +536,7 @@ int main(void)
         cmocka_unit_test(test_no_longer_global), cmocka_unit_test(test_return_elsewhere),
         cmocka_unit_test(test_user_pages),       cmocka_unit_test(test_no_execute),
         cmocka_unit_test(test_large_pages),      cmocka_unit_test(test_a20),
-        cmocka_unit_test(test_precise_faults),
+        cmocka_unit_test(test_call16),           cmocka_unit_test(test_precise_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
