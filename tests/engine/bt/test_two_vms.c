@@ -108,6 +108,7 @@ struct machine {
     enum vcpu_exit exit;
     volatile unsigned kicks;
     volatile bool done;
+    volatile unsigned at; /* of two between which a guest moves: where it is */
 };
 
 static void *run_machine(void *arg)
@@ -307,9 +308,8 @@ static void *kick_often(void *arg)
     struct machine *machine = arg;
     unsigned seed = 3;
     while (!machine->done) {
-        engine_bt.vcpu_kick(machine[0].g.vcpu);
-        engine_bt.vcpu_kick(machine[1].g.vcpu);
-        usleep((useconds_t)rand_r(&seed) % 300);
+        engine_bt.vcpu_kick(machine[machine->at].g.vcpu);
+        usleep((useconds_t)rand_r(&seed) % 1000);
     }
     return NULL;
 }
@@ -338,6 +338,7 @@ static void move_between(void (*create)(struct guest *g), uint64_t result)
             break;
         copy_ram(&m[!at].g, &m[at].g);
         at = !at;
+        m[0].at = at;
         moves++;
     }
     m[0].done = true;
