@@ -168,7 +168,10 @@ enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed);
 
 /* --- signals.c --- */
 int bt_signals_install(struct vd_error *err);
-/* Turns vcpu->host_fault into cpu.fault. -1: not the guest's doing (host_error tells). */
+/*
+ * Turns vcpu->host_fault into cpu.fault: 0. 1: no exception, the instruction waits for an
+ * interrupt. -1: not the guest's doing (host_error tells).
+ */
 int bt_host_fault(struct vcpu *vcpu);
 
 /* --- dispatch.c --- */

@@ -249,9 +249,14 @@ static bool handle_exit(struct vcpu *vcpu, enum bt_exit reason, uint32_t *link, 
     case BT_EXIT_SLOW:
         return finish_slow(vcpu, completed);
     case BT_EXIT_HOST_FAULT:
-        if (bt_host_fault(vcpu) < 0)
+        switch (bt_host_fault(vcpu)) {
+        case 0:
+            return deliver_fault(vcpu);
+        case 1:
+            return true;
+        default:
             return false;
-        return deliver_fault(vcpu);
+        }
     }
     return true;
 }

@@ -19,7 +19,14 @@ static enum op_result run_bounce(struct vcpu *vcpu, unsigned offset)
         vcpu->cpu.rip = rip; /* the caller adds the length */
         return OP_NEXT;
     case BT_EXIT_HOST_FAULT:
-        return bt_host_fault(vcpu) < 0 ? OP_HALT : OP_FAULT;
+        switch (bt_host_fault(vcpu)) {
+        case 0:
+            return OP_FAULT;
+        case 1:
+            return OP_REPEAT;
+        default:
+            return OP_HALT;
+        }
     default:
         return OP_FAULT;
     }

@@ -34,6 +34,13 @@ static void write_port(void *ctx, uint16_t port, uint64_t value, unsigned size)
         g->on_port(g, port, value);
 }
 
+static void set_ferr(void *ctx, bool level)
+{
+    struct guest *g = ctx;
+    g->ferr |= level;
+    engine_bt.vcpu_kick(g->vcpu);
+}
+
 static uint64_t read_tsc(void *ctx)
 {
     (void)ctx;
@@ -85,7 +92,8 @@ void guest_create(struct guest *g, unsigned bits)
                      .intr_ack = intr_ack,
                      .pio_read = read_port,
                      .pio_write = write_port,
-                     .tsc_read = read_tsc},
+                     .tsc_read = read_tsc,
+                     .ferr_set = set_ferr},
     };
     assert_int_equal(cpuid_model_init(&config.cpuid, NULL, &err), 0);
     assert_int_equal(engine_bt.vcpu_create(&g->vcpu, &config, &err), 0);

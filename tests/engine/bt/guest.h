@@ -27,6 +27,7 @@ struct guest {
     struct x86_cpu state;
     uint8_t *ram;
     uint64_t ports[16];             /* last values written to ports 0..15 */
+    bool ferr;                      /* FERR# was asserted; that also kicks the vCPU */
     volatile int vector;            /* what the interrupt controller has to offer, -1: nothing */
     volatile unsigned acknowledged; /* interrupts taken so far */
     /* Called for every port write, as a device would be. May be NULL. */

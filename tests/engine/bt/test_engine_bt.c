@@ -183,6 +183,24 @@ static void test_shutdown(void **state)
     guest_destroy(&g);
 }
 
+GUEST_CODE(ferr32, 32,
+           "mov $0x100000, %esi\n fninit\n movw $0x37b, (%esi)\n fldcw (%esi)\n fld1\n fldz\n"
+           "fdivrp\n nop\n fwait\n hlt");
+
+/* With CR0.NE clear an unmasked x87 exception raises FERR#, and the waiting instruction waits. */
+static void test_ferr(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    g.state.cr0 &= ~(uint64_t)X86_CR0_NE;
+    guest_place(&g, ferr32, ferr32_end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_KICK);
+    assert_true(g.ferr);
+    assert_int_equal(g.state.rip, CODE + (uint64_t)(ferr32_end - ferr32) - 2);
+    guest_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_page_crossing),
         cmocka_unit_test(test_vector_state),
         cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_ferr),
         cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
