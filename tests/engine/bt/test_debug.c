@@ -20,9 +20,9 @@ enum {
  * S insn: an instruction, and its address into the list of steps. R label: one more step there.
  * U insn: an instruction that no trap precedes (behind MOV SS and INT n).
  */
-__asm__(".macro S insn:vararg\n 771: \\insn\n .pushsection .rodata.steps\n .long 771b - step_base\n"
+__asm__(".macro S insn:vararg\n 771: \\insn\n .pushsection .rodata.steps\n .long 771b - 66b\n"
         ".popsection\n .endm\n"
-        ".macro R label\n .pushsection .rodata.steps\n .long \\label - step_base\n .popsection\n"
+        ".macro R label\n .pushsection .rodata.steps\n .long \\label - 66b\n .popsection\n"
         ".endm\n"
         ".macro U insn:vararg\n \\insn\n .endm\n");
 
@@ -30,9 +30,8 @@ __asm__(".macro S insn:vararg\n 771: \\insn\n .pushsection .rodata.steps\n .long
     extern const uint32_t name##_steps[], name##_steps_end[];                                      \
     extern const uint8_t name##_debug[], name##_exit[], name##_int[];                              \
     GUEST_CODE(name, bits,                                                                         \
-               ".set step_base, " #name "\n.pushsection .rodata.steps\n" #name                     \
-               "_steps:\n.popsection\n" __VA_ARGS__ "\n.pushsection .rodata.steps\n" #name         \
-               "_steps_end:\n.popsection\n")
+               "66:\n.pushsection .rodata.steps\n" #name "_steps:\n.popsection\n" __VA_ARGS__      \
+               "\n.pushsection .rodata.steps\n" #name "_steps_end:\n.popsection\n")
 
 #define HANDLERS_32(name)                                                                          \
 #name "_debug: push %eax\n push %edx\n mov 0x108000, %edx\n mov 8(%esp), %eax\n"               \
@@ -52,7 +51,7 @@ STEP_PROGRAM(
     "S mov %eax, 0xd0000000\n S mov 0xd0000000, %ebp\n S addl $3, 0xd0000000\n S push 0xd0000000\n"
     "S pop 0xd0000000\n S shl $3, %ebx\n S cmc\n S std\n S cld\n S lahf\n S sahf\n S nop\n S "
     "pause\n"
-    "S cwtl\n S mov $7, %esi\n S imul %esi\n S div %esi\n S xlat %cs:(%ebx)\n"
+    "S cwtl\n S mov $7, %esi\n S imul %esi\n S div %esi\n S .byte 0x2e, 0xd7\n"
     /* control */
     "S jmp 1f\n ud2\n 1: S test %eax, %eax\n S jz 2f\n S jnz 2f\n ud2\n 2: S mov $3, %ecx\n"
     "3: S dec %edx\n 4: S loop 3b\n R 3b\n R 4b\n R 3b\n R 4b\n S jecxz 5f\n ud2\n"

@@ -454,12 +454,12 @@ GUEST_CODE(map_window, 32,
     FAULT(jump, "movl $4f - 9b + 0x10000, 0x300000\n M jmp *(%ebx)\n hlt\n 4: inc %eax", 0x400000, \
           4)
 
-__asm__(".macro M insn:vararg\n 772: \\insn\n .pushsection .rodata.marks\n .long 772b - mark_base\n"
+__asm__(".macro M insn:vararg\n 772: \\insn\n .pushsection .rodata.marks\n .long 772b - 66b\n"
         ".popsection\n .endm\n");
 #define FAULT(name, text, address, error)                                                          \
     extern const uint32_t fault_##name##_mark[];                                                   \
     GUEST_CODE(fault_##name, 32,                                                                   \
-               ".set mark_base, fault_" #name "\n .pushsection .rodata.marks\nfault_" #name        \
+               "66:\n .pushsection .rodata.marks\nfault_" #name                                    \
                "_mark:\n .popsection\n 9: mov $0x12345678, %eax\n" text                            \
                "\n pushf\n pop %ecx\n hlt");
 FAULT_CODES
