@@ -18,17 +18,24 @@ struct window {
     bool write;
 };
 
-/* ADD/SUB RSP, imm: the shift; 0 if it is something else. */
+/* ADD/SUB RSP, imm and LEA RSP, [RSP + disp]: the shift; 0 if it is something else. */
 static int constant_shift(const struct xlate *x, const struct insn *insn)
 {
     bool full = insn->opsize * 8 == x->mode->stack_bits;
-    bool alu = insn->map == 0 && (insn->opcode == 0x81 || insn->opcode == 0x83) &&
-               insn->has_modrm && !insn->mem.present && insn->rm == X86_RSP &&
-               insn->encoding == ENC_LEGACY;
-    if (!alu || !full || insn->imm > WINDOW_BYTES || insn->imm < -WINDOW_BYTES)
+    if (!full || insn->map != 0 || insn->encoding != ENC_LEGACY || !insn->has_modrm)
         return 0;
+    if (insn->opcode == 0x8d) {
+        bool shift = insn->reg == X86_RSP && insn->mem.base == X86_RSP &&
+                     insn->mem.index == GPR_NONE && insn->addrsize == insn->opsize;
+        bool near = insn->mem.disp <= WINDOW_BYTES && insn->mem.disp >= -WINDOW_BYTES;
+        return shift && near ? (int)insn->mem.disp : 0;
+    }
+    bool alu = (insn->opcode == 0x81 || insn->opcode == 0x83) && !insn->mem.present &&
+               insn->rm == X86_RSP && insn->imm <= WINDOW_BYTES && insn->imm >= -WINDOW_BYTES;
     unsigned operation = insn->modrm >> 3 & 7;
-    return operation == 0 ? (int)insn->imm : operation == 5 ? -(int)insn->imm : 0;
+    if (!alu || (operation != 0 && operation != 5))
+        return 0;
+    return operation == 0 ? (int)insn->imm : -(int)insn->imm;
 }
 
 /* Widens the window; false if it would become too large. */
