@@ -66,7 +66,7 @@ static unsigned assign(struct xlate *x, struct copy *c, unsigned guest)
     c->temp[c->temp_count++].borrowed = borrowed;
     if (guest == X86_RSP)
         emit_mov(&x->e, W64, host, H_R11);
-    else
+    else if (x->insn->gpr_read & 1u << guest)
         emit_load_gs(&x->e, W64, host, gpr_offset(guest));
     return host;
 }

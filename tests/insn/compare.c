@@ -1,4 +1,5 @@
 #include "compare.h"
+#include "memory/mmu.h"
 
 #include <string.h>
 
@@ -178,6 +179,18 @@ static bool gathers(const struct insn_case *c, uint64_t rip)
     return decode(c, case_insn_at(c, rip), &insn) && insn.op == OP_GATHER;
 }
 
+/* An offset from FS or GS that is not canonical itself, though the linear address is. */
+static bool odd_offset(const struct insn_case *c, const struct insn_result *native,
+                       const struct insn_result *guest)
+{
+    struct insn insn;
+    if (c->mode != 64 || native->vector != X86_GP || guest->vector != X86_PF ||
+        !decode(c, case_insn_at(c, native->out.rip), &insn) || insn.mem.seg < X86_FS)
+        return false;
+    uint64_t base = insn.mem.seg == X86_FS ? c->in.fs_base : c->in.gs_base;
+    return !mmu_canonical(guest->cr2 - base);
+}
+
 unsigned compare_results(const struct insn_case *c, const struct insn_result *native,
                          const struct insn_result *guest, const struct compare_rules *rules)
 {
@@ -195,8 +208,7 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
     unsigned differences = 0;
     uint64_t ip_mask = c->mode == 64 ? UINT64_MAX : UINT32_MAX, flag_mask = ~0ull;
     if (native->outcome == OUTCOME_EXCEPTION) {
-        bool other_element = native->vector != guest->vector && gathers(c, a->rip);
-        if (!any_fault_address(c, case_insn_at(c, a->rip)) && !other_element)
+        if (!any_fault_address(c, case_insn_at(c, a->rip)) && !odd_offset(c, native, guest))
             differences |= compare_exception(native, guest, rules);
         unsigned at = case_insn_at(c, a->rip);
         bool boundary = a->rip == c->in.rip + c->offset[at]; /* a wild jump may lead in between */
