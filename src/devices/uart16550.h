@@ -29,6 +29,7 @@ struct uart16550_config {
 
 struct uart16550 {
     struct uart16550_config config;
+    bool lcr_written; /* since the reset */
     uint8_t ier, lcr, mcr, scr;
     uint8_t fcr;          /* enable, DMA mode and trigger bits */
     uint8_t errors;       /* LSR bits 4..1 as seen by the processor */
