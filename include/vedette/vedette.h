@@ -64,8 +64,8 @@ struct vd_config {
     const char *engine;   /* see vd_engine; NULL: "auto" */
     const char *firmware; /* PC BIOS image; NULL: the installed SeaBIOS */
     const char *vgabios;  /* VGA BIOS image; NULL: the installed one, if there is one; "none" */
-    const char *kernel;   /* Linux bzImage to start without a boot loader */
-    const char *initrd;   /* needs kernel */
+    const char *kernel;   /* Linux bzImage or multiboot kernel, started without a boot loader */
+    const char *initrd;   /* needs kernel; multiboot: modules, "FILE [ARGUMENTS],..." */
     const char *append;   /* kernel command line, needs kernel */
     /* Character devices: "stdio", "file:PATH", "none"; NULL: "none". stdio goes to one of them. */
     const char *serial[VD_SERIAL_COUNT]; /* COM1, COM2 */

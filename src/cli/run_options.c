@@ -43,8 +43,10 @@ static const struct option_spec specs[] = {
     {"engine", "ENGINE", OPT_ENGINE, NULL, "bt: the translator; auto: the best one here (default)"},
     {"bios", "FILE", OPT_BIOS, NULL, "PC firmware instead of the installed SeaBIOS"},
     {"vgabios", "FILE", OPT_VGABIOS, NULL, "VGA firmware instead of the installed one, or 'none'"},
-    {"kernel", "FILE", OPT_KERNEL, "Linux without a boot loader", "bzImage"},
-    {"initrd", "FILE", OPT_INITRD, NULL, "initial RAM disk"},
+    {"kernel", "FILE", OPT_KERNEL, "A kernel without a boot loader",
+     "Linux (bzImage), or a multiboot 1 or 2 kernel"},
+    {"initrd", "FILE", OPT_INITRD, NULL,
+     "initial RAM disk; for multiboot: modules,\n'FILE [ARGUMENTS],...'"},
     {"append", "STRING", OPT_APPEND, NULL, "kernel command line"},
     {"serial", "DEVICE", OPT_SERIAL, "Screen and serial ports",
      "COM1, given again COM2: stdio, file:PATH or none.\n"

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "machine/boot_rom.h"
+#include "machine/le_bytes.h"
 
 /* linuxboot.S */
 extern const uint8_t linuxboot_rom[], linuxboot_rom_end[];
@@ -39,28 +41,6 @@ enum {
 };
 /* The firmware keeps tables at the top of memory; an initrd must stay below them. */
 enum { FIRMWARE_RESERVE = 0x100000, FIRMWARE_RESERVE_SMALL = 0x40000, SMALL_RAM = 0x2000000 };
-
-static uint16_t get16(const uint8_t *bytes)
-{
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-    return (uint32_t)get16(bytes) | (uint32_t)get16(bytes + 2) << 16;
-}
-
-static void put16(uint8_t *bytes, uint16_t value)
-{
-    bytes[0] = (uint8_t)value;
-    bytes[1] = (uint8_t)(value >> 8);
-}
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-    put16(bytes, (uint16_t)value);
-    put16(bytes + 2, (uint16_t)(value >> 16));
-}
 
 /* --- the image --- */
 
@@ -263,41 +243,9 @@ static int read_initrd(void *ctx, uint64_t offset, void *buffer, uint32_t size)
     return read_logged(&boot->initrd, offset, buffer, size);
 }
 
-static void set_checksum(uint8_t *bytes, size_t size, size_t at)
-{
-    uint8_t sum = 0;
-    bytes[at] = 0;
-    for (size_t i = 0; i < size; i++)
-        sum = (uint8_t)(sum + bytes[i]);
-    bytes[at] = (uint8_t)-sum;
-}
-
 uint8_t *linux_boot_rom(uint32_t *size)
 {
-    enum { ROM_PNP_POINTER = 0x1a, PNP_SIZE = 32, PNP_CHECKSUM = 9 };
-    *size = (uint32_t)(linuxboot_rom_end - linuxboot_rom);
-    uint8_t *rom = malloc(*size);
-    if (!rom)
-        return NULL;
-    memcpy(rom, linuxboot_rom, *size);
-    set_checksum(rom + get16(rom + ROM_PNP_POINTER), PNP_SIZE, PNP_CHECKSUM);
-    set_checksum(rom, *size, *size - 1); /* the last byte is padding, see linuxboot.S */
-    return rom;
-}
-
-static int add_rom(struct fw_cfg *fw, struct vd_error *err)
-{
-    static const char order[] = "/rom@genroms/linuxboot.bin\n";
-    uint32_t size;
-    uint8_t *rom = linux_boot_rom(&size);
-    if (!rom)
-        return error_set(err, "Linux boot ROM: no memory");
-    int rc = fw_cfg_add_file(fw, "genroms/linuxboot.bin", rom, size, err);
-    free(rom);
-    if (rc < 0)
-        return -1;
-    /* SeaBIOS wants the text terminated by a NUL. */
-    return fw_cfg_add_file(fw, "bootorder", order, sizeof(order), err);
+    return boot_rom_make(linuxboot_rom, linuxboot_rom_end, size);
 }
 
 int linux_boot_add(struct linux_boot *boot, struct fw_cfg *fw, struct vd_error *err)
@@ -325,5 +273,5 @@ int linux_boot_add(struct linux_boot *boot, struct fw_cfg *fw, struct vd_error *
     if (boot->initrd_size &&
         fw_cfg_add_source(fw, FW_CFG_INITRD_DATA, &initrd, boot->initrd_size, err) < 0)
         return -1;
-    return add_rom(fw, err);
+    return boot_rom_add(fw, "linuxboot.bin", linuxboot_rom, linuxboot_rom_end, err);
 }

@@ -23,7 +23,7 @@ struct machine_config {
     const char *cpu_model;                        /* see cpuid_model_init; NULL: the default */
     const char *firmware;                         /* BIOS image; NULL: the installed SeaBIOS */
     const char *vga_bios;                         /* NULL: the installed one, if any; "none" */
-    const char *kernel;                           /* bzImage to boot directly, or NULL */
+    const char *kernel;                           /* to boot directly, see kernel_boot.h; or NULL */
     const char *initrd, *append;                  /* need kernel; may be NULL */
     struct chardev *serial[MACHINE_SERIAL_COUNT]; /* COM1, COM2; NULL: nothing plugged in */
     struct chardev *debugcon;                     /* port 402h; NULL: no such device */

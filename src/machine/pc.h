@@ -21,7 +21,7 @@
 #include "devices/uart16550.h"
 #include "devices/vga.h"
 #include "devices/vga_pci.h"
-#include "machine/linux_loader.h"
+#include "machine/kernel_boot.h"
 #include "machine/machine.h"
 #include "sched/clock.h"
 #include "sched/timer.h"
@@ -64,8 +64,7 @@ struct pc {
     struct vga *vga;
     struct vga_pci vga_pci;
 
-    struct linux_boot linux_boot;
-    bool has_linux_boot;
+    struct kernel_boot kernel_boot;
 
     /* Levels of the ISA IRQs: an ISA device's, and a PCI interrupt steered there. */
     uint16_t isa_levels, pirq_levels;

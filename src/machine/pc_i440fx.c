@@ -343,14 +343,13 @@ static int add_fw_cfg(struct pc *pc, const struct machine_config *config, struct
         return -1;
     if (!config->kernel)
         return 0;
-    struct linux_boot_config boot = {.kernel = config->kernel,
-                                     .initrd = config->initrd,
-                                     .cmdline = config->append,
-                                     .ram_end = low_ram_end(pc)};
-    if (linux_boot_open(&pc->linux_boot, &boot, err) < 0)
+    struct kernel_config boot = {.kernel = config->kernel,
+                                 .initrd = config->initrd,
+                                 .cmdline = config->append,
+                                 .ram_end = low_ram_end(pc)};
+    if (kernel_boot_open(&pc->kernel_boot, &boot, err) < 0)
         return -1;
-    pc->has_linux_boot = true;
-    return linux_boot_add(&pc->linux_boot, fw, err);
+    return kernel_boot_add(&pc->kernel_boot, fw, pc->as, err);
 }
 
 int pc_init(struct pc *pc, const struct machine_config *config, const struct pc_host *host,
@@ -412,8 +411,7 @@ void pc_destroy(struct pc *pc)
         apic_bus_destroy(&pc->apic_bus);
         as_destroy(pc->as);
     }
-    if (pc->has_linux_boot)
-        linux_boot_close(&pc->linux_boot);
+    kernel_boot_close(&pc->kernel_boot);
     timer_queue_free(&pc->timers);
     memset(pc, 0, sizeof(*pc));
 }

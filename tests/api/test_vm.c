@@ -286,7 +286,7 @@ static int remove_folder(void **state)
 {
     static const struct bios *const all[] = {&bios_debug_exit, &bios_power_off, &bios_triple_fault,
                                              &bios_reset,      &bios_halt,      &bios_spin,
-                                             &bios_serial,     &bios_echo};
+                                             &bios_serial,     &bios_echo,      &bios_early};
     (void)state;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         char path[256];

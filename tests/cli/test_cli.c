@@ -188,7 +188,10 @@ static void test_bad_files(void **state)
         expect_error(words("run --%s %s", options[i], folder), 2, folder, "not a regular file");
         expect_error(words("run --%s %s", options[i], empty), 2, empty, "empty");
     }
-    expect_error(words("run --kernel %s", junk), 2, junk, "kernel");
+    expect_error(words("run --kernel %s", junk), 2, junk,
+                 "neither a Linux bzImage nor a multiboot");
+    const char *multiboot = make_file("multiboot", "\x02\xb0\xad\x1b\0\0\0\0\0\0\0\0", 12);
+    expect_error(words("run --kernel %s", multiboot), 2, multiboot, "wrong checksum");
     expect_error(words("run --kernel %s", tiny), 2, tiny, "kernel");
     expect_error("run --serial file:/nonexistent/log", 2, "/nonexistent/log", "No such file");
     expect_error(words("run --serial file:%s", folder), 2, folder, "directory");
@@ -234,7 +237,7 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-    static const char *const names[] = {"empty", "junk", "tiny", "locked", "raw"};
+    static const char *const names[] = {"empty", "junk", "tiny", "locked", "raw", "multiboot"};
     char path[128];
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

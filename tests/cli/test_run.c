@@ -143,8 +143,17 @@ static void test_serial_pipes(void **state)
 {
     (void)state;
     struct program program;
+    char options[300], path[128], text[16];
+    snprintf(path, sizeof(path), "%s/debug", folder);
     expect(&bios_serial, "--isa-debug-exit -nographic", 1, "ok", "");
     expect(&bios_serial, "--isa-debug-exit -serial stdio -display none", 1, "ok", "");
+    snprintf(options, sizeof(options), "--isa-debug-exit --serial stdio --debugcon file:%s", path);
+    expect(&bios_early, options, 1, "ok", "");
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(read(fd, text, sizeof(text)), 1);
+    assert_int_equal(text[0], 'd');
+    close(fd);
+    unlink(path);
     start(&program, &bios_echo, "--isa-debug-exit --serial stdio");
     assert_int_equal(write(program.in, "Hello World\x01!", 13), 13);
     assert_int_equal(wait_program(&program), 7);
@@ -309,7 +318,7 @@ static int remove_folder(void **state)
 {
     static const struct bios *const all[] = {&bios_debug_exit, &bios_power_off, &bios_triple_fault,
                                              &bios_reset,      &bios_halt,      &bios_spin,
-                                             &bios_serial,     &bios_echo};
+                                             &bios_serial,     &bios_echo,      &bios_early};
     (void)state;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         char path[256];

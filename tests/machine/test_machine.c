@@ -257,7 +257,7 @@ static void test_bad_configurations(void **state)
     refuse(rig, "needs a kernel");
     rig->config = good;
     rig->config.kernel = rig->bios;
-    refuse(rig, "not a Linux kernel");
+    refuse(rig, "neither a Linux bzImage nor a multiboot kernel");
     rig->config = good;
     rig->config.cpu_model = "486"; /* 32 address bits */
     rig->config.ram_size = 4096ull * MIB;
