@@ -11,32 +11,13 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 build=$1 kernel=$2 drive=$3 memory=$4 cpu=$5 seconds=$6
 shift 6
-guests=${VEDETTE_GUESTS:-$here/../../guests}
+. "$here/guests.sh"
 runner=${VEDETTE:-$build/../../vedette}
-
-skip() {
-    echo "skipped: $*"
-    exit 77
-}
-
-case $kernel in
-amd64) architecture=amd64 ;;
-*) architecture=i386 ;;
-esac
 [ -x "$runner" ] || skip "$runner is not built"
-for file in "$guests/vmlinuz-$kernel" "$guests/initrd-$architecture.gz"; do
-    [ -s "$file" ] || skip "$file is missing (scripts/get_guests.sh fetches it)"
-done
-programs=$build/programs-$architecture
-[ -x "$programs/smoke" ] || skip "no guest programs for $architecture (gcc -m32 needs gcc-multilib)"
+use_guest "$kernel"
 
 run=$(mktemp -d "$build/run.XXXXXX")
 trap 'rm -rf "$run"' EXIT
-initrd=$build/initrd-$architecture.gz
-if [ -z "$(find "$initrd" -newer "$guests/initrd-$architecture.gz" 2>/dev/null)" ] ||
-    [ -n "$(find "$programs" "$here/run" -newer "$initrd")" ]; then
-    "$here/make_initrd.sh" "$guests/initrd-$architecture.gz" "$programs" "$here/run" "$initrd"
-fi
 
 # A script in run/ finds its programs beside itself: natively that is here, in the guest /tests.
 native() {

@@ -14,6 +14,7 @@
  *   sleep MILLISECONDS
  *   mark                   remembers the time at which the previous wait was satisfied
  *   elapsed MIN MAX        the time between the mark and the last wait, in milliseconds
+ *   idle MILLISECONDS MAX  waits; the command may use MAX percent of one processor meanwhile
  *   compare FROM|TO|FILE   the lines between the lines that hold FROM and TO equal FILE's
  *   allow TEXT             -k ignores lines that hold TEXT
  *   reject TEXT            fails when TEXT appears anywhere in the output
@@ -178,6 +179,34 @@ static bool order_elapsed(struct session *s, const char *text)
     printf("guest_expect: %.1f ms on the host (allowed %.0f to %.0f)\n", took, min, max);
     if (took < min || took > max)
         return report(s, "%.1f ms passed on the host, expected %.0f to %.0f", took, min, max);
+    return true;
+}
+
+static double cpu_seconds(const struct session *s)
+{
+    clockid_t clock;
+    struct timespec ts = {0, 0};
+
+    if (clock_getcpuclockid(s->child, &clock) == 0)
+        clock_gettime(clock, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+static bool order_idle(struct session *s, const char *text)
+{
+    char *rest;
+    double seconds = strtod(text, &rest) / 1000, max = strtod(rest, NULL);
+    double used = cpu_seconds(s), end = now_seconds() + seconds;
+
+    while (now_seconds() < end && read_output(s, 20)) {
+    }
+    if (s->master < 0 || cpu_seconds(s) == 0)
+        return report(s, "the command ended while it should have idled");
+    used = (cpu_seconds(s) - used) / seconds * 100;
+    printf("guest_expect: %.2f %% of a processor used in %.0f s (allowed %.0f)\n", used, seconds,
+           max);
+    if (used > max)
+        return report(s, "%.1f %% of a processor used while idle, allowed %.0f", used, max);
     return true;
 }
 
@@ -363,6 +392,8 @@ static bool run_order(struct session *s, char *line)
         return order_sleep(s, argument);
     if (!strcmp(line, "elapsed"))
         return order_elapsed(s, argument);
+    if (!strcmp(line, "idle"))
+        return order_idle(s, argument);
     if (!strcmp(line, "compare"))
         return order_compare(s, argument);
     if (!strcmp(line, "exit"))
