@@ -130,6 +130,8 @@ static int check_config(const struct vd_config *config, struct vd_error *err)
     if (config->debug_exit_port > 0xfffc)
         return error_set(err, "isa-debug-exit at port %xh: the last possible one is FFFCh",
                          config->debug_exit_port);
+    if (machine_check_memory(config->ram_size, config->cpu, err) < 0)
+        return -1;
     return check_terminal(config, text_display, err);
 }
 

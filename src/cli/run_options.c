@@ -379,6 +379,10 @@ static enum run_parse check_combination(const struct run_options *options)
         usage_error("--append needs --kernel");
         return RUN_PARSE_USAGE;
     }
+    if (!config->kernel && !config->firmware) {
+        usage_error("nothing to start: name a kernel (--kernel) or a firmware image (--bios)");
+        return RUN_PARSE_USAGE;
+    }
     return options->screenshot ? check_screenshot(options->screenshot) : RUN_PARSE_GO;
 }
 

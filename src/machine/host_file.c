@@ -12,6 +12,8 @@ int host_file_open(struct host_file *file, const char *path, const char *what, s
     struct stat info;
     file->fd = -1;
     file->path = NULL;
+    if (!*path)
+        return error_set(err, "%s: the file name is empty", what);
     /* O_NONBLOCK: a FIFO must not hold us up before we know that it is none. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)

@@ -3,6 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What people take for a kernel. */
+static const char *what_else(const uint8_t *start, size_t size)
+{
+    if (size >= 4 && memcmp(start, "\177ELF", 4) == 0)
+        return " (an ELF file without a multiboot header; of Linux, the bzImage is needed)";
+    if (size >= 2 && start[0] == 0x1f && start[1] == 0x8b)
+        return " (a gzip file)";
+    return "";
+}
+
 static int find_kind(const uint8_t *start, size_t size, const char *path, enum kernel_kind *kind,
                      struct vd_error *err)
 {
@@ -18,7 +28,8 @@ static int find_kind(const uint8_t *start, size_t size, const char *path, enum k
     else if (multiboot_is_damaged(start, size))
         return error_set(err, "kernel %s: its multiboot header has a wrong checksum", path);
     else
-        return error_set(err, "kernel %s: neither a Linux bzImage nor a multiboot kernel", path);
+        return error_set(err, "kernel %s: neither a Linux bzImage nor a multiboot kernel%s", path,
+                         what_else(start, size));
     return 0;
 }
 

@@ -162,11 +162,24 @@ static bool on_stopped(void *ctx, enum vcpu_exit reason, const struct vd_error *
 
 /* --- interface --- */
 
+int machine_check_memory(uint64_t ram_size, const char *cpu_model, struct vd_error *err)
+{
+    struct cpuid_model model;
+    if (!ram_size || ram_size % (1 << 20))
+        return error_set(err, "memory: %llu bytes are not a multiple of 1 MiB",
+                         (unsigned long long)ram_size);
+    if (cpuid_model_init(&model, cpu_model, err) < 0)
+        return -1;
+    if (pc_memory_end(ram_size) > 1ull << model.phys_bits)
+        return error_set(err, "memory: %llu MiB are more than a processor with %u address bits has",
+                         (unsigned long long)ram_size >> 20, model.phys_bits);
+    return 0;
+}
+
 static int check_config(const struct machine_config *config, struct vd_error *err)
 {
-    if (!config->ram_size || config->ram_size % (1 << 20))
-        return error_set(err, "memory: %llu bytes are not a multiple of 1 MiB",
-                         (unsigned long long)config->ram_size);
+    if (machine_check_memory(config->ram_size, config->cpu_model, err) < 0)
+        return -1;
     if (!config->kernel && config->initrd)
         return error_set(err, "initrd %s: needs a kernel", config->initrd);
     if (!config->kernel && config->append)

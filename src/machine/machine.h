@@ -52,6 +52,9 @@ struct machine_result {
 
 struct machine;
 
+/* Whether a machine with that processor (NULL: the default) can have so many bytes of RAM. -1: no.
+ */
+int machine_check_memory(uint64_t ram_size, const char *cpu_model, struct vd_error *err);
 /*
  * Builds the machine in its power-on state. Strings and config are not needed afterwards. -1 with
  * err: a wrong configuration or file, or the host lacks memory; nothing is left behind.

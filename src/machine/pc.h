@@ -70,6 +70,8 @@ struct pc {
     uint16_t isa_levels, pirq_levels;
 };
 
+/* The address behind the last byte of so many bytes of RAM. */
+uint64_t pc_memory_end(uint64_t ram_size);
 /* Builds the board and leaves it in reset state. On failure pc_destroy cleans up what exists. */
 int pc_init(struct pc *pc, const struct machine_config *config, const struct pc_host *host,
             struct vd_error *err);

@@ -147,14 +147,15 @@ static const struct io_ops coprocessor_ops = {
 
 /* --- wiring --- */
 
+uint64_t pc_memory_end(uint64_t ram_size)
+{
+    return ram_size > low_ram_max ? four_gib + ram_size - low_ram_max : ram_size;
+}
+
 static int create_memory(struct pc *pc, const struct machine_config *config, struct vd_error *err)
 {
     if (cpuid_model_init(&pc->cpuid, config->cpu_model, err) < 0)
         return -1;
-    uint64_t above = config->ram_size > low_ram_max ? config->ram_size - low_ram_max : 0;
-    if (above && four_gib + above > 1ull << pc->cpuid.phys_bits)
-        return error_set(err, "memory: %llu MiB are more than a processor with %u address bits has",
-                         (unsigned long long)config->ram_size >> 20, pc->cpuid.phys_bits);
     vclock_init(&pc->clock);
     vclock_pause(&pc->clock);
     timer_queue_init(&pc->timers, &pc->clock);

@@ -171,6 +171,9 @@ static void test_bad_configurations(void **state)
     expect_create_error(&config, VD_ERROR_USAGE, "memory");
     config.ram_size = 1ull << 41;
     expect_create_error(&config, VD_ERROR_USAGE, "memory");
+    config.ram_size = 4ull << 30;
+    config.cpu = "486";
+    expect_create_error(&config, VD_ERROR_USAGE, "32 address bits");
     use_bios(&config, &bios_halt);
     config.cpu = "abacus";
     expect_create_error(&config, VD_ERROR_USAGE, "abacus");

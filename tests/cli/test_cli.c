@@ -132,7 +132,11 @@ static void test_help(void **state)
 static void test_usage_errors(void **state)
 {
     (void)state;
+    static char zeros[65536];
+    const char *bios = make_file("bios", zeros, sizeof(zeros));
     expect_error("", 1, "no command", "vedette help");
+    expect_error("run", 1, "--kernel", "--bios");
+    expect_error("run -m 64M --serial none", 1, "--kernel", "--bios");
     expect_error("rnu", 1, "'rnu'", "'run'");
     expect_error("fly", 1, "'fly'", "vedette help");
     expect_error("--kernel x", 1, "--kernel", "vedette run");
@@ -156,22 +160,25 @@ static void test_usage_errors(void **state)
     expect_error("run --stats=xml", 1, "'xml'", "json");
     expect_error("run --time-limit soon", 1, "'soon'", "time limit");
     expect_error("run --time-limit -1", 1, "'-1'", "time limit");
-    expect_error("run --serial telegraph", 1, "'telegraph'", "stdio");
+    expect_error(words("run --bios %s --serial telegraph", bios), 1, "'telegraph'", "stdio");
     expect_error("run --serial none --serial none --serial none", 1, "serial", "2");
-    expect_error("run --serial stdio --debugcon stdio", 1, "stdio", "once");
+    expect_error(words("run --bios %s --serial stdio --debugcon stdio", bios), 1, "stdio", "once");
     expect_error("run --isa-debug-exit=front", 1, "'front'", "port");
     expect_error("run --isa-debug-exit=0", 1, "'0'", "port");
     expect_error("run --isa-debug-exit=0x10000", 1, "'0x10000'", "port");
-    expect_error("run --isa-debug-exit=0x3f8", 2, "3f8", "serial");
+    expect_error(words("run --bios %s --isa-debug-exit=0x3f8", bios), 2, "3f8", "serial");
     expect_error("run -device isa-debug-exi", 1, "'isa-debug-exi'", "'isa-debug-exit'");
     expect_error("run -device isa-debug-exit,iobas=1", 1, "'iobas'", "'iobase'");
     expect_error("run -device isa-debug-exit,iobase", 1, "''", "port");
     expect_error("run -device isa-debug-exit,iosize=8", 1, "'8'", "size");
     expect_error("run -device isa-debug-exit,iobase=", 1, "''", "port");
+    expect_error(words("run --bios %s -m 1T", bios), 1, "1048576 MiB", "address bits");
+    expect_error(words("run --bios %s -m 4G --cpu 486", bios), 1, "4096 MiB", "32 address bits");
     expect_error("run --append x", 1, "--append", "--kernel");
     expect_error("run --initrd x", 1, "--initrd", "--kernel");
-    expect_error("run --screenshot /nonexistent/x.png", 1, "/nonexistent/x.png", "No such file");
-    expect_error("run --screenshot /tmp", 1, "/tmp", "directory");
+    expect_error(words("run --bios %s --screenshot /nonexistent/x.png", bios), 1,
+                 "/nonexistent/x.png", "No such file");
+    expect_error(words("run --bios %s --screenshot /tmp", bios), 1, "/tmp", "directory");
 }
 
 static void test_bad_files(void **state)
@@ -183,18 +190,23 @@ static void test_bad_files(void **state)
     const char *tiny = make_file("tiny", "MZ", 2);
     static const char *const options[] = {"kernel", "bios", "vgabios"};
     for (size_t i = 0; i < 3; i++) {
-        expect_error(words("run --%s /nonexistent/file", options[i]), 2, "/nonexistent/file",
-                     "No such file");
-        expect_error(words("run --%s %s", options[i], folder), 2, folder, "not a regular file");
-        expect_error(words("run --%s %s", options[i], empty), 2, empty, "empty");
+        expect_error(words("run --bios %s --%s /nonexistent/file", junk, options[i]), 2,
+                     "/nonexistent/file", "No such file");
+        expect_error(words("run --bios %s --%s %s", junk, options[i], folder), 2, folder,
+                     "not a regular file");
+        expect_error(words("run --bios %s --%s %s", junk, options[i], empty), 2, empty, "empty");
     }
     expect_error(words("run --kernel %s", junk), 2, junk,
                  "neither a Linux bzImage nor a multiboot");
+    const char *elf = make_file("elf", "\177ELF\1\1\1\0\0\0\0\0\0\0\0\0", 16);
+    expect_error(words("run --kernel %s", elf), 2, elf, "an ELF file without a multiboot header");
+    expect_error("run --kernel= --serial none", 2, "kernel", "file name is empty");
     const char *multiboot = make_file("multiboot", "\x02\xb0\xad\x1b\0\0\0\0\0\0\0\0", 12);
     expect_error(words("run --kernel %s", multiboot), 2, multiboot, "wrong checksum");
     expect_error(words("run --kernel %s", tiny), 2, tiny, "kernel");
-    expect_error("run --serial file:/nonexistent/log", 2, "/nonexistent/log", "No such file");
-    expect_error(words("run --serial file:%s", folder), 2, folder, "directory");
+    expect_error(words("run --bios %s --serial file:/nonexistent/log", junk), 2, "/nonexistent/log",
+                 "No such file");
+    expect_error(words("run --bios %s --serial file:%s", junk, folder), 2, folder, "directory");
     if (geteuid() != 0) {
         const char *locked = make_file("locked", zeros, 100);
         chmod(locked, 0);
@@ -237,7 +249,8 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-    static const char *const names[] = {"empty", "junk", "tiny", "locked", "raw", "multiboot"};
+    static const char *const names[] = {"empty", "junk",      "tiny", "locked",
+                                        "raw",   "multiboot", "elf",  "bios"};
     char path[128];
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
