@@ -86,7 +86,7 @@ void guest_create(struct guest *g, unsigned bits)
     assert_int_equal(as_create(&g->as, GUEST_RAM, 0xc0000000, &err), 0);
     struct engine_config config = {
         .as = g->as,
-        .trace = getenv("VT") ? 15 : 0,
+
         .platform = {.ctx = g,
                      .intr_pending = intr_pending,
                      .intr_ack = intr_ack,
