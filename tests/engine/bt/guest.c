@@ -1,6 +1,5 @@
 #include "guest.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static bool intr_pending(void *ctx)
@@ -86,7 +85,6 @@ void guest_create(struct guest *g, unsigned bits)
     assert_int_equal(as_create(&g->as, GUEST_RAM, 0xc0000000, &err), 0);
     struct engine_config config = {
         .as = g->as,
-
         .platform = {.ctx = g,
                      .intr_pending = intr_pending,
                      .intr_ack = intr_ack,
