@@ -213,8 +213,12 @@ static bool finish_slow(struct vcpu *vcpu, bool *completed)
     case OP_JUMP:
         *completed = true;
         return true;
-    case OP_HALT: /* a host failure during the bounce */
-        return false;
+    case OP_HALT:
+        if (vcpu->host_error[0]) /* a host failure during the bounce */
+            return false;
+        cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
+        *completed = true;
+        return true;
     case OP_REPEAT:
         return true;
     case OP_FAULT:
