@@ -191,6 +191,15 @@ static bool odd_offset(const struct insn_case *c, const struct insn_result *nati
     return !mmu_canonical(guest->cr2 - base);
 }
 
+/* Ended inside an instruction: a wild jump found one that is not comparable there (INT1, RETF,
+ * ...). */
+static bool between_instructions(const struct insn_case *c, const struct insn_result *native)
+{
+    uint64_t at = native->out.rip - c->in.rip;
+    return native->outcome == OUTCOME_EXCEPTION && at < c->code_size &&
+           at != c->offset[case_insn_at(c, native->out.rip)];
+}
+
 unsigned compare_results(const struct insn_case *c, const struct insn_result *native,
                          const struct insn_result *guest, const struct compare_rules *rules)
 {
@@ -198,6 +207,8 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
         return 0;
     if (native->out.rflags & X86_AC_FLAG)
         return 0; /* alignment checks are a known difference */
+    if (between_instructions(c, native))
+        return 0;
     if (native->vector == X86_DB && native->out.rip - c->in.rip > c->code_size)
         return 0; /* single-stepped into what ends the test */
     if (native->vector == X86_DB && guest->vector == X86_PF && gathers(c, native->out.rip))
