@@ -174,7 +174,6 @@ bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
 
 /* Code bytes around rip for prescan. */
 struct fetch {
-    struct vcpu *vcpu;
     const uint8_t *page; /* host memory of the page with rip, NULL: not memory */
     uint64_t first_ip;   /* ip of the page's first byte (may wrap below 0 in 16-bit code) */
     uint64_t entry_ip;
@@ -515,7 +514,6 @@ static int scan_region(struct vcpu *vcpu, const struct target *t, bool one, unsi
 {
     struct x86_cpu *cpu = &vcpu->cpu;
     struct fetch f = {
-        .vcpu = vcpu,
         .page = t->page.read,
         .entry_ip = cpu->rip,
         .first_ip = cpu->rip - (t->linear & (PAGE - 1)),
