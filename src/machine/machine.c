@@ -227,10 +227,8 @@ void machine_destroy(struct machine *machine)
 {
     if (!machine)
         return;
-    if (machine->vcpu) {
-        as_set_listener(machine->pc.as, NULL);
+    if (machine->vcpu)
         machine->engine->vcpu_destroy(machine->vcpu);
-    }
     pc_destroy(&machine->pc);
     pthread_cond_destroy(&machine->changed);
     free(machine);

@@ -242,10 +242,20 @@ void as_destroy(struct address_space *as)
     free(as);
 }
 
-void as_set_listener(struct address_space *as, const struct as_listener *listener)
+bool as_set_listener(struct address_space *as, const struct as_listener *listener)
 {
     as_enter(as);
+    bool same = listener && listener->ctx == as->listener.ctx;
     as->listener = listener ? *listener : (struct as_listener){0};
+    as_leave(as);
+    return same;
+}
+
+void as_clear_listener(struct address_space *as, const void *ctx)
+{
+    as_enter(as);
+    if (as->listener.ctx == ctx)
+        as->listener = (struct as_listener){0};
     as_leave(as);
 }
 

@@ -64,7 +64,13 @@ struct as_listener {
  */
 int as_create(struct address_space **as, uint64_t ram_size, uint64_t low_end, struct vd_error *err);
 void as_destroy(struct address_space *as);
-void as_set_listener(struct address_space *as, const struct as_listener *listener);
+/*
+ * Makes it the one listener; NULL: nobody. Returns whether one with the same ctx was the listener
+ * already: if not, writes may have happened that it was not told of.
+ */
+bool as_set_listener(struct address_space *as, const struct as_listener *listener);
+/* Ends what as_set_listener began, unless another listener took its place meanwhile. */
+void as_clear_listener(struct address_space *as, const void *ctx);
 pthread_mutex_t *as_lock(struct address_space *as);
 
 uint64_t as_ram_size(const struct address_space *as);

@@ -408,6 +408,32 @@ static void test_random_layout(void **state)
     free(host);
 }
 
+/* Who was the listener before and still is has missed nothing; another one's place stays its own.
+ */
+static void test_listener_change(void **state)
+{
+    (void)state;
+    struct machine *m = machine_new();
+    struct machine other = {.as = m->as};
+    struct as_listener first = {.ctx = m, .traced_write = machine_traced};
+    struct as_listener second = {.ctx = &other, .traced_write = machine_traced};
+    as_page_flags(m->as)[0x201] |= RAM_PAGE_CODE;
+    assert_true(as_set_listener(m->as, &first));
+    assert_false(as_set_listener(m->as, &second));
+    as_write(m->as, 0x201000, "a", 1);
+    assert_int_equal(m->traced.count, 0);
+    assert_int_equal(other.traced.count, 1);
+    assert_false(as_set_listener(m->as, &first));
+    as_clear_listener(m->as, &other);
+    as_write(m->as, 0x201000, "b", 1);
+    assert_int_equal(m->traced.count, 1);
+    as_clear_listener(m->as, m);
+    as_write(m->as, 0x201000, "c", 1);
+    assert_int_equal(m->traced.count, 1);
+    assert_false(as_set_listener(m->as, &first));
+    machine_free(m);
+}
+
 /* Lookups take no lock: they see the layout before or after a change, nothing in between. */
 struct toggler {
     struct address_space *as;
@@ -465,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_device_ram),
         cmocka_unit_test(test_map_errors),
         cmocka_unit_test(test_traced_write),
+        cmocka_unit_test(test_listener_change),
         cmocka_unit_test(test_random_layout),
         cmocka_unit_test(test_concurrent_lookup),
     };

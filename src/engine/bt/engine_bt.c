@@ -27,6 +27,7 @@ static void vcpu_destroy(struct vcpu *vcpu)
 {
     if (!vcpu)
         return;
+    as_clear_listener(vcpu->config.as, vcpu);
     block_cache_free(&vcpu->cache);
     prescan_region_free(&vcpu->region);
     release(vcpu->sites, vcpu->site_capacity * sizeof(*vcpu->sites));
@@ -83,7 +84,11 @@ static void start_over(struct vcpu *vcpu)
     vcpu->cpu.exit_async = 1; /* a kick may have been noted in the state that was replaced */
 }
 
-static void attach_listener(struct vcpu *vcpu)
+/*
+ * Writes are reported to one listener. Where another had its place since, nobody told this one of
+ * them, and the flags of traced pages are the other's: nothing translated before can be trusted.
+ */
+static void attach(struct vcpu *vcpu)
 {
     struct as_listener listener = {
         .ctx = vcpu,
@@ -91,7 +96,10 @@ static void attach_listener(struct vcpu *vcpu)
         .traced_write = bt_code_written,
         .enter_device = enter_device,
     };
-    as_set_listener(vcpu->config.as, &listener);
+    if (as_set_listener(vcpu->config.as, &listener))
+        return;
+    bt_drop_code(vcpu);
+    mmu_flush_all(&vcpu->cpu);
 }
 
 static int vcpu_create(struct vcpu **out, const struct engine_config *config, struct vd_error *err)
@@ -112,7 +120,7 @@ static int vcpu_create(struct vcpu **out, const struct engine_config *config, st
     if (block_cache_init(&vcpu->cache, code_size, err) < 0 || bt_stubs_init(vcpu, err) < 0 ||
         bt_signals_install(err) < 0)
         goto fail;
-    attach_listener(vcpu);
+    attach(vcpu);
     x86_reset(&vcpu->cpu);
     start_over(vcpu);
     *out = vcpu;
@@ -139,7 +147,10 @@ static int signal_stack(struct vd_error *err)
 
 static enum vcpu_exit vcpu_run(struct vcpu *vcpu, struct vd_error *err)
 {
-    return signal_stack(err) < 0 ? VCPU_EXIT_ERROR : bt_run(vcpu, err);
+    if (signal_stack(err) < 0)
+        return VCPU_EXIT_ERROR;
+    attach(vcpu);
+    return bt_run(vcpu, err);
 }
 
 static void vcpu_kick(struct vcpu *vcpu)
@@ -179,9 +190,7 @@ static int vcpu_set_state(struct vcpu *vcpu, const struct x86_cpu *state, struct
     vcpu->cpu.platform = vcpu->config.platform;
     vcpu->cpu.cpuid = vcpu->config.cpuid;
     vcpu->cpu.mmu = &vcpu->mmu;
-    /* Another engine may have run meanwhile, whose writes nobody reported. */
-    attach_listener(vcpu);
-    bt_drop_code(vcpu);
+    attach(vcpu);
     start_over(vcpu);
     return 0;
 }

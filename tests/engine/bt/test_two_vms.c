@@ -412,6 +412,69 @@ static void test_take_turns(void **state)
     guest_destroy(&g);
 }
 
+/* Each has a state of its own that nobody sets again, and one changes the other's code. */
+GUEST_CODE(add_and_tell, 32, "1: add $3, %ebx\n out %al, $0\n jmp 1b");
+GUEST_CODE(patch_add, 32, "movb $5, 0x10002\n hlt");
+
+static void kick_itself(struct guest *g, uint16_t port, uint64_t value)
+{
+    (void)port, (void)value;
+    engine_bt.vcpu_kick(g->vcpu);
+}
+
+static void test_take_turns_unset(void **state)
+{
+    (void)state;
+    struct guest g;
+    struct vd_error err;
+    guest_create(&g, 32);
+    guest_place(&g, add_and_tell, add_and_tell_end);
+    as_write(g.as, 0x20000, patch_add, (size_t)(patch_add_end - patch_add));
+    g.on_port = kick_itself;
+    g.state.gpr[X86_RBX] = 0;
+    assert_int_equal(guest_run(&g), VCPU_EXIT_KICK);
+    struct engine_config config = {.as = g.as, .platform = g.state.platform};
+    config.platform.ctx = &g;
+    config.cpuid = g.state.cpuid;
+    struct vcpu *other;
+    assert_int_equal(engine_bt.vcpu_create(&other, &config, &err), 0);
+    struct x86_cpu cpu = g.state;
+    cpu.rip = 0x20000;
+    assert_int_equal(engine_bt.vcpu_set_state(other, &cpu, &err), 0);
+    assert_int_equal(engine_bt.vcpu_run(other, &err), VCPU_EXIT_HALT);
+    assert_int_equal(engine_bt.vcpu_run(g.vcpu, &err), VCPU_EXIT_KICK);
+    engine_bt.vcpu_get_state(g.vcpu, &cpu);
+    assert_int_equal(cpu.gpr[X86_RBX], 3 + 5);
+    engine_bt.vcpu_destroy(other);
+    guest_destroy(&g);
+}
+
+/* What a destroyed virtual CPU was told of is told to nobody. */
+static void test_destroyed_is_told_nothing(void **state)
+{
+    (void)state;
+    struct guest g;
+    struct vd_error err;
+    create_writes(&g);
+    struct engine_config config = {.as = g.as, .platform = g.state.platform};
+    config.platform.ctx = &g;
+    config.cpuid = g.state.cpuid;
+    struct vcpu *other;
+    assert_int_equal(engine_bt.vcpu_create(&other, &config, &err), 0);
+    g.state.gpr[X86_RDI] = 1;
+    assert_int_equal(engine_bt.vcpu_set_state(other, &g.state, &err), 0);
+    assert_int_equal(engine_bt.vcpu_run(other, &err), VCPU_EXIT_HALT);
+    engine_bt.vcpu_destroy(other);
+    as_write(g.as, 0x10000, writes, 1);
+    as_set_a20(g.as, false);
+    as_set_a20(g.as, true);
+    as_write(g.as, 0x10000, writes, (size_t)(writes_end - writes));
+    g.state.gpr[X86_RDI] = 3000;
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    assert_true(g.state.gpr[X86_RBX] == writes_result());
+    guest_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +485,8 @@ int main(void)
         cmocka_unit_test(test_kick_is_not_lost),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_take_turns),
+        cmocka_unit_test(test_take_turns_unset),
+        cmocka_unit_test(test_destroyed_is_told_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
