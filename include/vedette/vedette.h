@@ -76,6 +76,8 @@ struct vd_config {
     int no_reboot;                       /* not 0: a guest that resets the machine ends the run */
     uint64_t code_cache_size;            /* bytes, 0: default */
     int count_events; /* not 0: vd_vm_stats counts blocks and branches, too (slower) */
+    int exact_flags;  /* not 0: arithmetic flags that nothing reads are right in every EFLAGS image
+                         that an exception or interrupt pushes, too (slower) */
     /* Called once when the user quits from a terminal (Ctrl-A x); vd_vm_stop is called anyway. */
     void (*quit)(void *ctx);
     void *quit_ctx;

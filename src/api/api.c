@@ -203,6 +203,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .trace = config->trace,
         .code_cache_size = (size_t)config->code_cache_size,
         .count_events = config->count_events != 0,
+        .exact_flags = config->exact_flags != 0,
     };
     for (unsigned i = 0; i < VD_SERIAL_COUNT; i++)
         machine.serial[i] = vm->chardevs[i];

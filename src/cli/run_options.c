@@ -14,6 +14,7 @@ enum option_id {
     OPT_MEMORY = 1,
     OPT_CPU,
     OPT_ENGINE,
+    OPT_EXACT_FLAGS,
     OPT_BIOS,
     OPT_VGABIOS,
     OPT_KERNEL,
@@ -41,6 +42,9 @@ static const struct option_spec specs[] = {
     {"memory", "SIZE", OPT_MEMORY, NULL, "the same"},
     {"cpu", "MODEL", OPT_CPU, NULL, "processor model; '?' lists them"},
     {"engine", "ENGINE", OPT_ENGINE, NULL, "bt: the translator; auto: the best one here (default)"},
+    {"exact-flags", NULL, OPT_EXACT_FLAGS, NULL,
+     "no flag is ever stale in what an exception pushes, not even\none that nothing reads "
+     "(slower)"},
     {"bios", "FILE", OPT_BIOS, NULL, "PC firmware instead of the installed SeaBIOS"},
     {"vgabios", "FILE", OPT_VGABIOS, NULL, "VGA firmware instead of the installed one, or 'none'"},
     {"kernel", "FILE", OPT_KERNEL, "A kernel without a boot loader",
@@ -265,6 +269,9 @@ static enum run_parse set_flag(struct run_options *options, int id, bool *nograp
         return RUN_PARSE_GO;
     case OPT_NO_REBOOT:
         options->config.no_reboot = 1;
+        return RUN_PARSE_GO;
+    case OPT_EXACT_FLAGS:
+        options->config.exact_flags = 1;
         return RUN_PARSE_GO;
     default:
         help_run();

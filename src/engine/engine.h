@@ -30,6 +30,7 @@ struct engine_config {
     unsigned trace;         /* enum trace_flags */
     size_t code_cache_size; /* bytes, 0: default */
     bool count_events;      /* count what translated code does by itself, for vcpu_stats */
+    bool exact_flags;       /* keep dead arithmetic flags, too: right in every pushed EFLAGS */
 };
 
 struct engine_ops {

@@ -194,7 +194,8 @@ static int create_vcpu(struct machine *machine, const struct machine_config *con
                                    .cpuid = machine->pc.cpuid,
                                    .trace = config->trace,
                                    .code_cache_size = config->code_cache_size,
-                                   .count_events = config->count_events};
+                                   .count_events = config->count_events,
+                                   .exact_flags = config->exact_flags};
     pc_platform(&machine->pc, &engine.platform);
     return machine->engine->vcpu_create(&machine->vcpu, &engine, err);
 }

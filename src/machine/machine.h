@@ -34,6 +34,7 @@ struct machine_config {
     unsigned trace;         /* enum trace_flags */
     size_t code_cache_size; /* bytes, 0: the engine's default */
     bool count_events;      /* see struct engine_config */
+    bool exact_flags;       /* see struct engine_config */
 };
 
 enum machine_end {

@@ -76,12 +76,32 @@ void flags_clobber(struct xlate *x)
         flags_park(x);
 }
 
+/* With exact flags, what may fault reads them all: the handler sees them. */
+static uint16_t read_by_fault(const struct xlate *x, const struct insn *insn)
+{
+    bool divides = insn->map == 0 && (insn->opcode & 0xfe) == 0xf6 && (insn->modrm >> 3 & 6) == 6;
+    bool faults = insn->mem.access || insn->kind == KIND_PUSH || insn->kind == KIND_POP ||
+                  insn->kind == KIND_LEAVE || insn->kind == KIND_XLAT ||
+                  insn->class == INSN_CONTROL || divides || insn->fpu_state != FPU_NONE;
+    return x->mode->exact_flags && faults ? (uint16_t)ARITH_FLAGS : 0;
+}
+
+/* Flags that matter once the operand of the instruction has been checked; it may still fault by
+ * itself. */
+static uint16_t live_behind_access(const struct xlate *x)
+{
+    uint16_t after = x->live[x->number + 1];
+    return (uint16_t)((after & ~x->insn->flags_written) | x->insn->flags_read |
+                      read_by_fault(x, x->insn)) &
+           ARITH_FLAGS;
+}
+
 void flags_settle(struct xlate *x)
 {
     const struct insn *insn = x->insn;
     if (!x->parked || !((insn->flags_read | insn->flags_written | insn->flags_maybe) & ARITH_FLAGS))
         return;
-    if (x->live_now)
+    if (live_behind_access(x))
         flags_unpark(x, false);
     x->parked = false;
     map_mark(x);
@@ -184,18 +204,21 @@ static void find_live_flags(struct xlate *x)
     const struct xlate_input *in = x->in;
     unsigned n = x->count;
     const struct prescan_block *last = in->blocks[in->block_count - 1];
-    uint16_t live = x->mode->single ? (uint16_t)ARITH_FLAGS : last->flags_live_out;
+    bool unknown = x->mode->single || x->mode->exact_flags;
+    uint16_t live = unknown ? (uint16_t)ARITH_FLAGS : last->flags_live_out;
     live &= ARITH_FLAGS;
     x->live[n] = live;
     for (unsigned b = in->block_count; b-- > 0;) {
         if (b + 1 < in->block_count && in->blocks[b]->end == END_BRANCH)
-            live |= live_if_taken(x, in->blocks[b]) & ARITH_FLAGS;
+            live |= unknown ? (uint16_t)ARITH_FLAGS : live_if_taken(x, in->blocks[b]) & ARITH_FLAGS;
         for (unsigned i = in->blocks[b]->count; i-- > 0;) {
             const struct insn *insn = x->list[--n];
             if (callout_of(x, insn, n + 1 == x->count) != OP_NONE)
                 live = ARITH_FLAGS;
             else
-                live = (uint16_t)((live & ~insn->flags_written) | insn->flags_read) & ARITH_FLAGS;
+                live = (uint16_t)((live & ~insn->flags_written) | insn->flags_read |
+                                  read_by_fault(x, insn)) &
+                       ARITH_FLAGS;
             x->live[n] = live;
         }
     }
@@ -205,7 +228,7 @@ static void emit_poll(struct xlate *x)
 {
     struct emit *e = &x->e;
     int32_t request = (int32_t)offsetof(struct x86_cpu, exit_request);
-    if (!x->live_now) {
+    if (!x->live_now && !x->mode->exact_flags) {
         emit_cmp_gs_imm8(e, request, 0);
         cold_add(x, COLD_EVENT, emit_jcc_later(e, CC_NE));
         return;

@@ -37,12 +37,13 @@ struct xlate_mode {
     uint8_t cpl;
     uint8_t
         flat; /* bit per X86_ES..X86_GS: base 0 and no limit below 4 GiB, readable and writable */
-    uint8_t fpu;     /* enum xlate_fpu bits */
-    bool iopl_ok;    /* CLI and STI work on the virtual IF directly */
-    bool bounce;     /* the memory operand is in the bounce buffer, its offset in bounce_offset */
-    bool single;     /* one instruction, then leave (single step, interrupt shadow) */
-    bool no_windows; /* check every stack access on its own */
-    bool count;      /* count events for statistics */
+    uint8_t fpu;      /* enum xlate_fpu bits */
+    bool iopl_ok;     /* CLI and STI work on the virtual IF directly */
+    bool bounce;      /* the memory operand is in the bounce buffer, its offset in bounce_offset */
+    bool single;      /* one instruction, then leave (single step, interrupt shadow) */
+    bool no_windows;  /* check every stack access on its own */
+    bool count;       /* count events for statistics */
+    bool exact_flags; /* arithmetic flags are right in every fault and at every poll, dead or not */
 };
 enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault */
                  XLATE_TS = 1,

@@ -223,7 +223,9 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
             differences |= compare_exception(native, guest, rules);
         unsigned at = case_insn_at(c, a->rip);
         bool boundary = a->rip == c->in.rip + c->offset[at]; /* a wild jump may lead in between */
-        flag_mask = ~(uint64_t)ARITH | (boundary ? live_flags(c, at) : 0);
+        flag_mask = ~(uint64_t)ARITH | (!boundary            ? 0
+                                        : rules->exact_flags ? ARITH
+                                                             : live_flags(c, at));
     }
     if ((a->rip ^ b->rip) & ip_mask)
         differences |= DIFF_RIP;

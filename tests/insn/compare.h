@@ -23,6 +23,7 @@ struct compare_rules {
     /* Addresses that only the guest has, where error codes differ in the P bit. NULL: none. */
     bool (*guest_only)(void *ctx, uint64_t linear);
     void *ctx;
+    bool exact_flags; /* the guest keeps dead flags, too */
 };
 
 /* enum difference bits, 0: equal. */

@@ -254,7 +254,8 @@ static void make_state(struct guest_side *g)
     }
 }
 
-struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model)
+struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model,
+                                     bool exact_flags)
 {
     struct guest_side *g = calloc(1, sizeof(*g));
     static const struct io_ops mmio = {mmio_read, mmio_write, 1, 8};
@@ -266,6 +267,7 @@ struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *mo
     struct engine_config config = {
         .as = g->as,
         .cpuid = *model,
+        .exact_flags = exact_flags,
         .trace = getenv("INSN_TRACE") ? TRACE_BLOCKS | TRACE_CALLOUTS | TRACE_INT : 0,
         .platform = {.ctx = g,
                      .intr_pending = no_interrupt,

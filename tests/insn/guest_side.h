@@ -10,8 +10,10 @@
 
 struct guest_side;
 
-/* NULL with a message on stderr: the machine cannot be made. mode: 16, 32 or 64. */
-struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model);
+/* NULL with a message on stderr: the machine cannot be made. mode: 16, 32 or 64; exact_flags: see
+ * struct engine_config. */
+struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model,
+                                     bool exact_flags);
 void guest_side_destroy(struct guest_side *guest);
 void guest_side_run(struct guest_side *guest, const struct insn_case *c, struct insn_result *r);
 /* Makes a test that runs too long give up; async-signal-safe. */

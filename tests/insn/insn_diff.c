@@ -17,7 +17,7 @@ struct options {
     bool mode[3]; /* 16, 32, 64 */
     uint64_t seed, count;
     double seconds;
-    bool seeded, verbose, coverage, no_faults, plain;
+    bool seeded, verbose, coverage, no_faults, plain, exact_flags;
     unsigned max_failures;
     const char *only, *model;
 };
@@ -141,7 +141,8 @@ static int run_mode(const struct options *o, unsigned mode, const struct cpuid_m
     double start = now();
     if (o->only)
         s.generator.only = coverage_mnemonic(o->only);
-    if (session_start(&s, mode, model) < 0 || coverage_init(&coverage, &s.forms) < 0) {
+    if (session_start(&s, mode, model, o->exact_flags) < 0 ||
+        coverage_init(&coverage, &s.forms) < 0) {
         session_stop(&s);
         return -1;
     }
@@ -173,6 +174,7 @@ static void usage(void)
          "  --cpu MODEL           CPU model of the guest\n"
          "  --only MNEMONIC       every sequence contains this instruction (Zydis' name)\n"
          "  --no-faults           prefer addresses that are valid\n"
+         "  --exact-flags         the guest keeps dead flags, too; they are compared at faults\n"
          "  --plain-memory        RAM behind all guest pages (no MMIO, no traced pages)\n"
          "  --failures N          stop after so many (default: 5)\n"
          "  --coverage            print the table of mnemonics\n"
@@ -181,19 +183,13 @@ static void usage(void)
 
 static int parse(struct options *o, int argc, char **argv)
 {
-    static const struct option list[] = {{"mode", 1, 0, 'm'},
-                                         {"seed", 1, 0, 's'},
-                                         {"count", 1, 0, 'c'},
-                                         {"seconds", 1, 0, 't'},
-                                         {"no-faults", 0, 0, 'n'},
-                                         {"verbose", 0, 0, 'v'},
-                                         {"coverage", 0, 0, 'C'},
-                                         {"plain-memory", 0, 0, 'p'},
-                                         {"failures", 1, 0, 'f'},
-                                         {"only", 1, 0, 'o'},
-                                         {"cpu", 1, 0, 'u'},
-                                         {"help", 0, 0, 'h'},
-                                         {0, 0, 0, 0}};
+    static const struct option list[] = {{"mode", 1, 0, 'm'},        {"seed", 1, 0, 's'},
+                                         {"count", 1, 0, 'c'},       {"seconds", 1, 0, 't'},
+                                         {"no-faults", 0, 0, 'n'},   {"verbose", 0, 0, 'v'},
+                                         {"coverage", 0, 0, 'C'},    {"plain-memory", 0, 0, 'p'},
+                                         {"exact-flags", 0, 0, 'x'}, {"failures", 1, 0, 'f'},
+                                         {"only", 1, 0, 'o'},        {"cpu", 1, 0, 'u'},
+                                         {"help", 0, 0, 'h'},        {0, 0, 0, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", list, NULL)) != -1) {
         switch (option) {
@@ -216,6 +212,9 @@ static int parse(struct options *o, int argc, char **argv)
             break;
         case 'p':
             o->plain = true;
+            break;
+        case 'x':
+            o->exact_flags = true;
             break;
         case 'v':
             o->verbose = true;

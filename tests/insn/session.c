@@ -36,15 +36,17 @@ static bool guest_only(void *ctx, uint64_t linear)
     return guest_side_owns(s->guest, linear);
 }
 
-int session_start(struct session *s, unsigned mode, const struct cpuid_model *model)
+int session_start(struct session *s, unsigned mode, const struct cpuid_model *model,
+                  bool exact_flags)
 {
     s->generator.model = model;
     s->generator.forms = &s->forms;
     if (form_table_init(&s->forms, mode, model) < 0)
         return -1;
     s->native = native_start(generate_case, &s->generator);
-    s->guest = guest_side_create(mode, model);
-    s->rules = (struct compare_rules){.guest_only = guest_only, .ctx = s};
+    s->guest = guest_side_create(mode, model, exact_flags);
+    s->rules =
+        (struct compare_rules){.guest_only = guest_only, .ctx = s, .exact_flags = exact_flags};
     start_watchdog();
     return s->native && s->guest ? 0 : -1;
 }

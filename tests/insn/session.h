@@ -16,8 +16,9 @@ struct session {
     struct insn_result guest_result;
 };
 
-/* -1: a side cannot be made. */
-int session_start(struct session *s, unsigned mode, const struct cpuid_model *model);
+/* -1: a side cannot be made. exact_flags: see struct engine_config. */
+int session_start(struct session *s, unsigned mode, const struct cpuid_model *model,
+                  bool exact_flags);
 void session_stop(struct session *s);
 
 /* Runs the guest on a test whose native result is known. */

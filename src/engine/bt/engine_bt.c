@@ -64,6 +64,7 @@ static void cpu_init(struct vcpu *vcpu, const struct engine_config *config)
     vcpu->self = vcpu;
     vcpu->vectors_parked = 1;
     vcpu->mode.count = config->count_events;
+    vcpu->mode.exact_flags = config->exact_flags;
     vcpu->config = *config;
     vcpu->cpu.platform = config->platform;
     vcpu->cpu.cpuid = config->cpuid;
