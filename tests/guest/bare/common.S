@@ -21,7 +21,9 @@
  * stack end, 0x10000 page tables, 0x20000 to 0x7ffff free for the test.
  */
 #define ROM_BASE 0xf0000
+#ifndef OFS /* offset in the image */
 #define OFS(symbol) ((symbol) - ROM_BASE)
+#endif
 
 #define SEEN_VECTOR 0x500
 #define SEEN_ERROR  0x504
