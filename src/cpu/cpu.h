@@ -203,6 +203,15 @@ enum x86_dirty {
     X86_DIRTY_ADDRESS = 1 << 1, /* some linear-to-physical translation changed (CR3, INVLPG, ...) */
 };
 
+enum { X86_DR6_BS = 1 << 14 }; /* single step */
+
+/* What the instruction before inhibits until this one is done (SDM vol. 3, 6.8.3). */
+enum x86_shadow {
+    X86_SHADOW_NONE,
+    X86_SHADOW_STI,    /* interrupts */
+    X86_SHADOW_MOV_SS, /* and NMI, debug traps, instruction breakpoints */
+};
+
 struct x86_cpu {
     /* --- read and written by translated code --- */
     /*
@@ -220,7 +229,7 @@ struct x86_cpu {
     volatile uint8_t intr_wanted; /* INTR was asserted while IF = 0 */
     uint8_t iflag;                /* RFLAGS.IF, 0 or 1 */
     uint8_t cpl;                  /* current privilege level 0..3 (3 in virtual-8086 mode) */
-    uint8_t shadow;               /* 1: interrupts inhibited until after the next instruction */
+    uint8_t shadow;               /* enum x86_shadow */
     uint32_t aflags;              /* X86_NATIVE_FLAGS part of RFLAGS */
     uint32_t sflags; /* the other RFLAGS bits but IF (TF IOPL NT RF VM AC VIF VIP ID) */
     uint64_t gpr[16];

@@ -228,7 +228,7 @@ static int resolve(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned
 static void note_watch_hits(struct x86_cpu *cpu, uint64_t linear, unsigned size, bool write)
 {
     if (cpu->dr[7] & 0xff)
-        cpu->mmu->watch_hits |= mmu_watch_hits(cpu, linear, size, write);
+        cpu->mmu->debug_hits |= mmu_watch_hits(cpu, linear, size, write);
 }
 
 int mmu_read(struct x86_cpu *cpu, uint64_t linear, void *buffer, unsigned size, unsigned access)

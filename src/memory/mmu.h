@@ -61,9 +61,10 @@ struct mmu {
     struct exec_entry exec[2][TLB_SIZE];
     struct address_space *as;
     struct mmu_stats stats;
-    /* DR6 bits 0-3 of data breakpoints that mmu_read/mmu_write met; whoever raises #DB clears it.
-     */
-    unsigned watch_hits;
+    /* DR6 bits of what the current instruction met and #DB reports behind it: data breakpoints in
+     * mmu_read and mmu_write, breakpoints on ports, the single step of SYSRET. */
+    unsigned debug_hits;
+    unsigned held_hits; /* those that MOV SS holds back until the next instruction is done */
     /*
      * A linear address that was translated is no longer (flush of everything, of all but global
      * pages, or of one page): the engine drops what it derived from it. May be NULL.

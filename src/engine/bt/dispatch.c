@@ -65,7 +65,7 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     switch (result) {
     case OP_NEXT:
         if (!cpu->dirty && !cpu->shadow && !vcpu->stale && !vcpu->code_changed &&
-            !vcpu->mmu.watch_hits)
+            !vcpu->mmu.debug_hits)
             return BT_CONTINUE;
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
@@ -109,7 +109,8 @@ static bool deliver_fault(struct vcpu *vcpu)
                 cpu->fault.error, cpu->seg[X86_CS].selector, (unsigned long long)cpu->rip,
                 (unsigned long long)cpu->fault.cr2);
     }
-    cpu->shadow = 0;
+    vcpu->mmu.debug_hits = 0; /* of an instruction that did not complete */
+    cpu->shadow = X86_SHADOW_NONE;
     cpu->halted = 0; /* the trap behind HLT */
     return fault_deliver(cpu) == 0 || !cpu->shutdown;
 }
@@ -168,7 +169,7 @@ static bool event_due(const struct x86_cpu *cpu)
 static uint64_t breakpoint_hit(const struct x86_cpu *cpu)
 {
     uint64_t dr7 = cpu->dr[7], hit = 0;
-    if (cpu->sflags & X86_RF)
+    if ((cpu->sflags & X86_RF) || cpu->shadow == X86_SHADOW_MOV_SS)
         return 0;
     uint64_t linear = x86_code64(cpu) ? cpu->rip : (uint32_t)(cpu->seg[X86_CS].base + cpu->rip);
     for (unsigned i = 0; i < 4; i++) {
@@ -266,16 +267,20 @@ static bool handle_exit(struct vcpu *vcpu, enum bt_exit reason, uint32_t *link, 
 }
 
 /*
- * #DB behind a completed instruction (SDM vol. 3, 17.3.1): single step and data breakpoints; held
- * back by the shadow of MOV SS, but not by that of STI (6.8.3). False: shutdown.
+ * #DB behind a completed instruction (SDM vol. 3, 17.3.1): single step, data and port breakpoints;
+ * MOV SS drops the first and holds back the others (6.8.3). False: shutdown.
  */
-static bool debug_trap(struct vcpu *vcpu, bool step, bool sti)
+static bool debug_trap(struct vcpu *vcpu, bool step)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
-    if (cpu->shadow && !sti)
+    uint64_t dr6 = vcpu->mmu.held_hits | vcpu->mmu.debug_hits;
+    vcpu->mmu.held_hits = 0;
+    vcpu->mmu.debug_hits = 0;
+    if (cpu->shadow == X86_SHADOW_MOV_SS) {
+        vcpu->mmu.held_hits = (unsigned)dr6;
         return true;
-    uint64_t dr6 = vcpu->mmu.watch_hits | (step ? 1u << 14 : 0);
-    vcpu->mmu.watch_hits = 0;
+    }
+    dr6 |= step ? X86_DR6_BS : 0;
     if (!dr6)
         return true;
     if (cpu->dirty) {
@@ -284,6 +289,17 @@ static bool debug_trap(struct vcpu *vcpu, bool step, bool sti)
     }
     raise_debug(cpu, dr6, true);
     return deliver_fault(vcpu);
+}
+
+/*
+ * Instructions that enter a handler or system call with TF clear have no step behind them; TF is
+ * looked at when they are done.
+ */
+static uint64_t stepless_callouts(const struct vcpu *vcpu)
+{
+    const uint64_t *callouts = vcpu->stats.callouts;
+    return callouts[OP_INT_N] + callouts[OP_INT3] + callouts[OP_INT1] + callouts[OP_INTO] +
+           callouts[OP_SYSCALL] + callouts[OP_SYSRET];
 }
 
 /* One instruction with single-step, breakpoints or an interrupt shadow in force. */
@@ -297,7 +313,7 @@ static bool run_single(struct vcpu *vcpu)
         raise_debug(cpu, hit, false);
         return deliver_fault(vcpu);
     }
-    cpu->shadow = 0;
+    cpu->shadow = X86_SHADOW_NONE;
     cpu->sflags &=
         ~(uint32_t)X86_RF; /* before the instruction, which may be an IRET that sets it */
     uint32_t block = bt_block(vcpu, BT_SINGLE);
@@ -305,15 +321,13 @@ static bool run_single(struct vcpu *vcpu)
         return deliver_fault(vcpu);
     uint32_t link = NO_EXIT;
     bool completed;
-    uint64_t interrupts = vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
-                          vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
-    uint64_t sti = vcpu->stats.callouts[OP_STI];
+    uint64_t stepless = stepless_callouts(vcpu);
     const uint8_t *host = block_body(&vcpu->cache, block);
     enum bt_exit reason = bt_enter(vcpu, host);
     if (!handle_exit(vcpu, reason, &link, &completed))
         return false;
-    if (!completed)
-        return true;
+    if (!completed) /* what MOV SS held back comes at the entry of the handler */
+        return !vcpu->mmu.held_hits || debug_trap(vcpu, false);
     uint64_t next = cpu->rip;
     if (reason == BT_EXIT_DONE) {
         x86_raise_error(cpu, X86_GP, 0);
@@ -321,10 +335,8 @@ static bool run_single(struct vcpu *vcpu)
         if (cpu->rip != next) /* the fault is the branch's: nothing to trap behind */
             return deliver_fault(vcpu);
     }
-    bool software = interrupts != vcpu->stats.callouts[OP_INT_N] + vcpu->stats.callouts[OP_INT3] +
-                                      vcpu->stats.callouts[OP_INT1] + vcpu->stats.callouts[OP_INTO];
-    software &= !(cpu->sflags & X86_TF); /* INTO may have done nothing */
-    return debug_trap(vcpu, tf && !software, sti != vcpu->stats.callouts[OP_STI]);
+    bool still = cpu->sflags & X86_TF; /* INTO may have done nothing */
+    return debug_trap(vcpu, tf && (still || stepless == stepless_callouts(vcpu)));
 }
 
 static enum vcpu_exit stop_reason(struct vcpu *vcpu, struct vd_error *err)
@@ -404,7 +416,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
         branch = leaving_branch(vcpu, reason);
         bool completed;
         if (!handle_exit(vcpu, reason, &link, &completed) ||
-            (completed && vcpu->mmu.watch_hits && !debug_trap(vcpu, false, false)))
+            (completed && vcpu->mmu.debug_hits && !debug_trap(vcpu, false)))
             return stop_reason(vcpu, err);
     }
 }

@@ -326,7 +326,7 @@ static void test_nmi_in_shadow(void **state)
     GUEST_GATE(&g, 32, X86_NMI, nmi_shadow32, nmi_shadow32_handler);
     guest_place(&g, nmi_shadow32, nmi_shadow32_end);
     g.state.gpr[X86_RCX] = 0;
-    g.state.shadow = 1;
+    g.state.shadow = X86_SHADOW_MOV_SS;
     g.state.nmi_pending = 1;
     g.state.exit_async = 1;
     assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);

@@ -29,7 +29,7 @@ static void cli_sti_by_privilege(void **state)
                 g->cpu.shadow = 0;
                 RUNS(g, 0xfb);
                 assert_int_equal(g->cpu.iflag, 1);
-                assert_int_equal(g->cpu.shadow, 1);
+                assert_int_equal(g->cpu.shadow, X86_SHADOW_STI);
                 g->cpu.shadow = 0;
                 RUNS(g, 0xfb); /* already on: no shadow */
                 assert_int_equal(g->cpu.shadow, 0);

@@ -20,7 +20,7 @@ static void test_real_mode(void **state)
     assert_int_equal(cpu->seg[X86_DS].limit, 0xffff);
     assert_int_equal(cpu->shadow, 0);
     assert_int_equal(RUN(m, 0x8e, AX_TO_SS), OP_NEXT);
-    assert_int_equal(cpu->shadow, 1);
+    assert_int_equal(cpu->shadow, X86_SHADOW_MOV_SS);
     assert_int_equal(cpu->seg[X86_SS].base, 0x12340);
 }
 
@@ -100,7 +100,7 @@ static void test_ss(void **state)
     cpu->gpr[X86_RAX] = SEL_DATA16;
     assert_int_equal(RUN(m, 0x8e, AX_TO_SS), OP_NEXT);
     assert_int_equal(x86_stack_bits(cpu), 16);
-    assert_int_equal(cpu->shadow, 1);
+    assert_int_equal(cpu->shadow, X86_SHADOW_MOV_SS);
     assert_true(cpu->dirty & X86_DIRTY_MODE);
     cpu->shadow = 0;
     cpu->gpr[X86_RAX] = 0;
@@ -199,7 +199,7 @@ static void test_push_pop(void **state)
     assert_int_equal(RUN(m, 0x17), OP_NEXT); /* POP SS */
     assert_int_equal(cpu->gpr[X86_RSP], 0x12349000);
     assert_int_equal(cpu->seg[X86_SS].selector, SEL_DATA0);
-    assert_int_equal(cpu->shadow, 1);
+    assert_int_equal(cpu->shadow, X86_SHADOW_MOV_SS);
     cpu->gpr[X86_RSP] = 0x12348ffe;
     force_segment(m, X86_SS, SEL_DATA16);
     cpu->seg[X86_SS].limit = 0x8fff;

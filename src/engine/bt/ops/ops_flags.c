@@ -48,7 +48,7 @@ enum op_result op_sti(struct x86_cpu *cpu, const struct insn *insn)
     switch (interrupt_flag_access(cpu)) {
     case IF_REAL:
         if (!cpu->iflag)
-            cpu->shadow = 1;
+            cpu->shadow = X86_SHADOW_STI;
         x86_set_iflag(cpu, true);
         return OP_NEXT;
     case IF_VIRTUAL:

@@ -2,9 +2,31 @@
 #include "engine/bt/ops/ops_list.h"
 #include "engine/bt/ops/string_walk.h"
 
+enum { DR7_ENABLED = 0xff, PORT_BREAKPOINT = 2 };
+
+/* Breakpoints on ports (SDM vol. 3, 17.2.4): R/W 10b, with CR4.DE. */
+static unsigned port_breakpoints(const struct x86_cpu *cpu, uint16_t port, unsigned size)
+{
+    uint64_t dr7 = cpu->dr[7];
+    unsigned hits = 0;
+
+    if (!(dr7 & DR7_ENABLED) || !(cpu->cr4 & X86_CR4_DE))
+        return 0;
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned control = (unsigned)(dr7 >> (16 + 4 * i)) & 15, mask = control >> 2;
+        uint64_t start = cpu->dr[i] & ~(uint64_t)mask;
+
+        if ((dr7 >> (2 * i) & 3) && (control & 3) == PORT_BREAKPOINT && mask != 2 &&
+            start < port + size && port <= start + mask)
+            hits |= 1u << i;
+    }
+    return hits;
+}
+
 static uint64_t port_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
 {
     bt_park_vectors(cpu);
+    cpu->mmu->debug_hits |= port_breakpoints(cpu, port, size);
     if (!cpu->platform.pio_read)
         return op_size_mask(size);
     return cpu->platform.pio_read(cpu->platform.ctx, port, size) & op_size_mask(size);
@@ -13,6 +35,7 @@ static uint64_t port_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
 static void port_write(struct x86_cpu *cpu, uint16_t port, uint64_t value, unsigned size)
 {
     bt_park_vectors(cpu);
+    cpu->mmu->debug_hits |= port_breakpoints(cpu, port, size);
     if (cpu->platform.pio_write)
         cpu->platform.pio_write(cpu->platform.ctx, port, value & op_size_mask(size), size);
 }

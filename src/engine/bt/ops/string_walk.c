@@ -141,5 +141,6 @@ enum op_result string_count(const struct string_walk *walk, uint64_t n)
     op_set_address_reg(cpu, X86_RCX, walk->address, left);
     if (left == 0)
         return OP_NEXT;
-    return cpu->exit_request || (cpu->sflags & X86_TF) ? OP_REPEAT : OP_JUMP;
+    return cpu->exit_request || (cpu->sflags & X86_TF) || cpu->mmu->debug_hits ? OP_REPEAT
+                                                                               : OP_JUMP;
 }

@@ -18,4 +18,7 @@ struct event {
 /* As event_deliver(): 0, or -1 with cpu->fault. */
 int event_enter(struct x86_cpu *cpu, const struct event *event);
 
+/* #DB is delivered: DR6 gets its bits and those that MOV SS held back, DR7.GD goes. */
+void debug_report(struct x86_cpu *cpu, uint64_t dr6);
+
 #endif

@@ -23,15 +23,20 @@ static enum fault_class classify(const struct x86_fault *fault)
     }
 }
 
+void debug_report(struct x86_cpu *cpu, uint64_t dr6)
+{
+    cpu->dr[6] = (cpu->dr[6] & ~(uint64_t)DR6_B0_B3) | dr6 | cpu->mmu->held_hits;
+    cpu->mmu->held_hits = 0;
+    cpu->dr[7] &= ~(uint64_t)DR7_GD;
+}
+
 /* Registers that describe the fault change as soon as it is recognised. */
 static void commit_registers(struct x86_cpu *cpu, const struct x86_fault *fault)
 {
     if (fault->vector == X86_PF)
         cpu->cr2 = fault->cr2;
-    if (fault->vector == X86_DB) {
-        cpu->dr[6] |= fault->dr6;
-        cpu->dr[7] &= ~(uint64_t)DR7_GD;
-    }
+    if (fault->vector == X86_DB)
+        debug_report(cpu, fault->dr6);
 }
 
 /*

@@ -369,7 +369,11 @@ enum op_result op_int3(struct x86_cpu *cpu, const struct insn *insn)
 
 enum op_result op_int1(struct x86_cpu *cpu, const struct insn *insn)
 {
-    return software_interrupt(cpu, insn, EVENT_PRIV_SOFTWARE, X86_DB, false);
+    enum op_result result = software_interrupt(cpu, insn, EVENT_PRIV_SOFTWARE, X86_DB, false);
+
+    if (result != OP_FAULT)
+        debug_report(cpu, 0);
+    return result;
 }
 
 enum op_result op_into(struct x86_cpu *cpu, const struct insn *insn)

@@ -97,7 +97,7 @@ enum op_result op_mov_to_seg(struct x86_cpu *cpu, const struct insn *insn)
     if (segment_load(cpu, (enum x86_segreg)seg, (uint16_t)selector) < 0)
         return OP_FAULT;
     if (seg == X86_SS)
-        cpu->shadow = 1;
+        cpu->shadow = X86_SHADOW_MOV_SS;
     return OP_NEXT;
 }
 
@@ -144,7 +144,7 @@ enum op_result op_pop_seg(struct x86_cpu *cpu, const struct insn *insn)
     rsp = mask == 0xffff ? (rsp & ~mask) | (stack.sp & mask) : stack.sp & mask;
     cpu->gpr[X86_RSP] = rsp;
     if (seg == X86_SS)
-        cpu->shadow = 1;
+        cpu->shadow = X86_SHADOW_MOV_SS;
     return OP_NEXT;
 }
 

@@ -95,6 +95,8 @@ enum op_result op_sysret(struct x86_cpu *cpu, const struct insn *insn)
         x86_set_rflags(cpu, cpu->gpr[X86_R11] & SYSRET_FLAGS);
     else
         x86_set_rflags(cpu, x86_get_rflags(cpu) | X86_IF);
+    if (cpu->sflags & X86_TF) /* not only behind the next instruction: SYSCALL could not step */
+        cpu->mmu->debug_hits |= X86_DR6_BS;
     cpu->rip = to64 ? rcx : (uint32_t)rcx;
     load_flat(cpu, cs, to64 ? CODE64 : CODE32, ss, 3);
     mode_note_change(cpu, before);
