@@ -66,9 +66,9 @@ static int frame_overflow(struct x86_cpu *cpu, const struct frame_stack *stack)
     return x86_raise_error(cpu, X86_SS_FAULT, stack->error);
 }
 
-/* SP wraps within the frame: every item on its own, all checked before the first is written. */
-static int frame_push_wrapped(struct x86_cpu *cpu, const struct frame_stack *stack,
-                              const uint64_t *items, unsigned count, unsigned size)
+/* Every item on its own, in the order of pushing, all checked before the first is written. */
+static int frame_push_each(struct x86_cpu *cpu, const struct frame_stack *stack,
+                           const uint64_t *items, unsigned count, unsigned size)
 {
     unsigned access = MMU_WRITE | (stack->user ? MMU_USER : 0);
     uint64_t sp = stack->sp;
@@ -102,27 +102,14 @@ int frame_push(struct x86_cpu *cpu, struct frame_stack *stack, const uint64_t *i
 {
     unsigned total = count * size;
     uint64_t low = (stack->sp - total) & stack->mask;
-    uint8_t bytes[FRAME_MAX_ITEMS * 8];
-    uint64_t linear;
-    uint8_t *host;
+    uint8_t *host = NULL;
 
-    if (__builtin_expect(!frame_contiguous(stack, low, total), 0)) {
-        if (frame_push_wrapped(cpu, stack, items, count, size) < 0)
-            return -1;
-        stack->sp = low;
-        return 0;
-    }
-    if (!frame_fits(stack, low, total))
-        return frame_overflow(cpu, stack);
-    linear = frame_linear(stack, low);
-    host = tlb_hit(cpu, linear, total, stack->user, true);
-    if (__builtin_expect(host != NULL, 1)) {
+    if (frame_contiguous(stack, low, total) && frame_fits(stack, low, total))
+        host = tlb_hit(cpu, frame_linear(stack, low), total, stack->user, true);
+    if (__builtin_expect(host != NULL, 1))
         frame_store(host, items, count, size);
-    } else {
-        frame_store(bytes, items, count, size);
-        if (memory_write(cpu, linear, bytes, total, stack->user ? MMU_USER : 0) < 0)
-            return -1;
-    }
+    else if (frame_push_each(cpu, stack, items, count, size) < 0)
+        return -1;
     stack->sp = low;
     return 0;
 }
