@@ -29,8 +29,8 @@ struct frame {
 
 /* One function per vector; an exception without one ends the program as failed, except in TRY. */
 extern void (*handlers[256])(struct frame *);
-extern volatile struct frame seen; /* the last exception that TRY caught */
-extern volatile uint64_t resume;   /* where TRY continues */
+extern volatile struct frame seen;           /* the last exception that TRY caught */
+extern volatile uint64_t resume, resume_rsp; /* where TRY continues */
 extern uint64_t root[512], pointers[512], directories[4 * 512], idt[512], gdt[];
 extern uint8_t tss[], handler_return[];
 
@@ -52,7 +52,9 @@ void finish(void);
 #define TRY(code, ...)                                                                             \
     ({                                                                                             \
         seen.vector = NO_FAULT;                                                                    \
-        __asm__ volatile("movq $771f, resume\n" code "\n771: movq $0, resume" : __VA_ARGS__);      \
+        __asm__ volatile("movq %%rsp, resume_rsp\n movq $771f, resume\n" code                      \
+                         "\n771: movq $0, resume"                                                  \
+                         : __VA_ARGS__);                                                           \
         seen.vector;                                                                               \
     })
 

@@ -3,7 +3,7 @@
 
 void (*handlers[256])(struct frame *);
 volatile struct frame seen;
-volatile uint64_t resume;
+volatile uint64_t resume, resume_rsp;
 static unsigned checks, failures;
 
 extern uint8_t user_entry[];
@@ -83,6 +83,7 @@ void dispatch(struct frame *frame)
     } else if (resume) {
         seen = *frame;
         frame->rip = resume;
+        frame->rsp = resume_rsp;
         resume = 0;
     } else {
         unexpected(frame);
