@@ -64,8 +64,9 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
     switch (result) {
     case OP_NEXT:
-        if (!cpu->dirty && !cpu->shadow && !vcpu->stale && !vcpu->code_changed &&
-            !vcpu->mmu.debug_hits)
+        /* An interrupt that the operation caused comes before the next instruction. */
+        if (!cpu->dirty && !cpu->shadow && !cpu->exit_request && !vcpu->stale &&
+            !vcpu->code_changed && !vcpu->mmu.debug_hits)
             return BT_CONTINUE;
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
