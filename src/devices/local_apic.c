@@ -416,8 +416,10 @@ int local_apic_base_write(void *ctx, uint64_t value)
         return -1;
     bool disabled = apic_hardware_enabled(apic) && !(value & APIC_BASE_ENABLE);
     apic->base_msr = value;
-    if (disabled)
-        init_reset(apic); /* SDM 11.4.3: prior initialisation may be lost */
+    if (disabled) { /* SDM 11.4.3: back to the state of power-up */
+        init_reset(apic);
+        apic->id = (uint32_t)apic->config.id << 24;
+    }
     apic_bus_update_pages(apic->bus);
     update_intr(apic);
     return 0;

@@ -28,9 +28,8 @@ static uint64_t elapsed_ticks(const struct local_apic *apic)
     return clock_muldiv(ns, apic->bus->config.timer_hz, NS_PER_SECOND * divisor(apic));
 }
 
-uint32_t apic_timer_current(const struct local_apic *apic)
+static uint32_t count_in_mode(const struct local_apic *apic, unsigned mode)
 {
-    unsigned mode = timer_mode(apic);
     if (apic->first_count == 0 || mode >= TIMER_TSC_DEADLINE)
         return 0;
     uint64_t ticks = elapsed_ticks(apic);
@@ -39,6 +38,11 @@ uint32_t apic_timer_current(const struct local_apic *apic)
     if (mode == TIMER_ONE_SHOT || apic->initial_count == 0)
         return 0;
     return apic->initial_count - (uint32_t)((ticks - apic->first_count) % apic->initial_count);
+}
+
+uint32_t apic_timer_current(const struct local_apic *apic)
+{
+    return count_in_mode(apic, timer_mode(apic));
 }
 
 /* Ticks after start_ns at which the counter reaches zero next; 0: never. */
@@ -72,8 +76,12 @@ static void arm(struct local_apic *apic, uint64_t not_before)
     if (apic->lvt[LVT_TIMER] & LVT_MASKED)
         return;
     unsigned mode = timer_mode(apic);
-    if (mode == TIMER_TSC_DEADLINE && apic->tsc_deadline)
-        arm_deadline(apic);
+    if (mode == TIMER_TSC_DEADLINE && apic->tsc_deadline) {
+        if (apic->tsc_deadline > vclock_tsc(timer_clock(apic)))
+            arm_deadline(apic);
+        else
+            apic_timer_expired(apic, vclock_now(timer_clock(apic)));
+    }
     if (mode >= TIMER_TSC_DEADLINE)
         return;
     uint64_t zero = next_zero(apic);
@@ -121,7 +129,12 @@ void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
 
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
 {
-    uint32_t changed = old ^ apic->lvt[LVT_TIMER];
+    uint32_t changed = (old ^ apic->lvt[LVT_TIMER]) & LVT_TIMER_MODE;
+    /* The count goes on from where the old mode had brought it. */
+    if (changed) {
+        apic->first_count = count_in_mode(apic, (old & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT);
+        apic->start_ns = vclock_now(timer_clock(apic));
+    }
     /* Entering or leaving TSC-deadline mode disarms the timer (SDM 11.5.4.1). */
     if (changed & (2u << LVT_TIMER_MODE_SHIFT)) {
         apic->initial_count = apic->first_count = 0;

@@ -434,6 +434,39 @@ static void test_timer_periodic(void **state)
     board_run_until(board, 50 * 100000 + 1000000);
 }
 
+/* A new mode neither restarts nor moves the count, and does not wake a timer that has stopped. */
+static void test_timer_mode_change(void **state)
+{
+    (void)state;
+    struct board *board = &rig.board;
+    enable_all();
+    wr(0x3e0, 0xb);
+    wr(0x320, 0x31);
+    wr(0x380, 1000); /* 10 us */
+    board_run_until(board, 6000);
+    wr(0x320, 0x20031);
+    assert_int_equal(rd(0x390), 400);
+    board_run_until(board, 10001);
+    assert_int_equal(ack(0), 0x31);
+    wr(0xb0, 0);
+    board_run_until(board, 17000); /* 300 left of the second period */
+    assert_int_equal(rd(0x390), 300);
+    wr(0x320, 0x31);
+    assert_int_equal(rd(0x390), 300);
+    board_run_until(board, 19999);
+    assert_false(pending(0));
+    board_run_until(board, 20001);
+    assert_int_equal(ack(0), 0x31);
+    wr(0xb0, 0);
+    assert_int_equal(rd(0x390), 0);
+    assert_int_equal(rd(0x380), 1000);
+    wr(0x320, 0x20031);
+    assert_int_equal(rd(0x390), 0);
+    board_run_until(board, 100000);
+    assert_int_equal(rd(0x390), 0);
+    assert_false(pending(0));
+}
+
 static void test_tsc_deadline(void **state)
 {
     (void)state;
@@ -460,7 +493,6 @@ static void test_tsc_deadline(void **state)
     assert_int_equal(value, 0); /* disarmed by firing */
     value = 100;                /* in the past: at once */
     local_apic_tsc_deadline(apic, true, &value);
-    timer_queue_run(&board->timers);
     assert_int_equal(ack(0), 0x31);
     wr(0xb0, 0);
     value = 20000;
@@ -492,6 +524,13 @@ static void test_base_msr(void **state)
     rig.current = 0;
     assert_int_equal(local_apic_base_write(apic, BASE | 0x900), 0);
     assert_int_equal(rd(0x30), 0x50014);
+    wr(0x20, 9u << 24); /* switched off and on: as after power-up, the ID too */
+    wr(0x80, 0x20);
+    assert_int_equal(local_apic_base_write(apic, BASE | 0x100), 0);
+    assert_int_equal(local_apic_base_write(apic, BASE | 0x900), 0);
+    assert_int_equal(rd(0x20), 0);
+    assert_int_equal(rd(0x80), 0);
+    assert_int_equal(rd(0xf0), 0xff);
 }
 
 static void test_absent_apic(void **state)
@@ -525,6 +564,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_timer_one_shot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_divisors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_periodic, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timer_mode_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_base_msr, setup, teardown),
         cmocka_unit_test_setup_teardown(test_absent_apic, setup, teardown),
