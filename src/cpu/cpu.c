@@ -92,6 +92,8 @@ static void reset_msrs(struct x86_cpu *cpu)
     zero_words(cpu->mtrr_var, sizeof(cpu->mtrr_var) / sizeof(cpu->mtrr_var[0]));
     cpu->mcg_status = 0;
     zero_words(cpu->mc_ctl, sizeof(cpu->mc_ctl) / sizeof(cpu->mc_ctl[0]));
+    zero_words(cpu->mc_addr, sizeof(cpu->mc_addr) / sizeof(cpu->mc_addr[0]));
+    zero_words(cpu->mc_misc, sizeof(cpu->mc_misc) / sizeof(cpu->mc_misc[0]));
     cpu->xcr0 = 1;
 }
 

@@ -245,7 +245,7 @@ struct x86_cpu {
     uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
     uint64_t pat, misc_enable, tsc_offset, tsc_adjust, tsc_aux, spec_ctrl;
     uint64_t mtrr_def_type, mtrr_fix[11], mtrr_var[16];
-    uint64_t mcg_status, mc_ctl[16];
+    uint64_t mcg_status, mc_ctl[16], mc_addr[16], mc_misc[16];
     uint64_t xcr0;
     uint8_t halted; /* in HLT, waiting for an interrupt */
     uint8_t nmi_pending, nmi_blocked;

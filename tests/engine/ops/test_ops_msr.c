@@ -261,6 +261,10 @@ static void machine_check(void **state)
     assert_false(read_msr(g, 0x179) & 0x100); /* no IA32_MCG_CTL */
     for (uint32_t i = 0; i < banks; i++) {
         expect_keeps(g, 0x400 + 4 * i, UINT64_MAX);
+        assert_true(writes(g, 0x400 + 4 * i, 0));
+        assert_false(writes(g, 0x400 + 4 * i, 1)); /* all errors of a bank or none */
+        expect_keeps(g, 0x402 + 4 * i, 0x0000900000000000ull + i);
+        expect_keeps(g, 0x403 + 4 * i, UINT64_MAX - i);
         assert_int_equal(read_msr(g, 0x401 + 4 * i), 0);
         assert_true(writes(g, 0x401 + 4 * i, 0));
         assert_false(writes(g, 0x401 + 4 * i, 1));
@@ -276,8 +280,9 @@ static void misc_enable(void **state)
 
     assert_true(value & 1);                       /* fast strings: Linux then keeps ERMS */
     assert_int_equal(value & (3 << 11), 3 << 11); /* no BTS, no PEBS */
-    assert_true(writes(g, 0x1a0, value | 1ull << 34 | 1 << 18));
-    assert_true(read_msr(g, 0x1a0) == (value | 1ull << 34));
+    expect_keeps(g, 0x1a0, value | 1ull << 34 | 1 << 23 | 1 << 22 | 1 << 18 | 1 << 16 | 1 << 3);
+    assert_true(writes(g, 0x1a0, (value | 1 << 7 | 1 << 20) & ~(3ull << 11)));
+    assert_true(read_msr(g, 0x1a0) == value); /* read-only, or of what is not there */
 }
 
 static void board_registers(void **state)

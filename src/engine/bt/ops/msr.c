@@ -46,8 +46,11 @@ enum {
     MC_BANKS = 10,
     MTRR_VAR_COUNT = 8,
     BUS_MHZ = 100, /* the ratio of PLATFORM_INFO and PERF_STATUS counts these */
-    /* IA32_MISC_ENABLE bits that software may change: fast strings, TM, EIST, CPUID limit, XD */
-    MISC_ENABLE_LOW = 1 << 0 | 1 << 3 | 1 << 16 | 1 << 22,
+    /*
+     * IA32_MISC_ENABLE bits that software may change: fast strings, TM, EIST, MONITOR, CPUID limit,
+     * xTPR, XD
+     */
+    MISC_ENABLE_LOW = 1 << 0 | 1 << 3 | 1 << 16 | 1 << 18 | 1 << 22 | 1 << 23,
     /* IA32_ARCH_CAPABILITIES */
     CAP_RDCL_NO = 1 << 0,
     CAP_SKIP_L1DFL_VMENTRY = 1 << 3,
@@ -292,23 +295,37 @@ static int read_arch_capabilities(struct x86_cpu *cpu, uint32_t index, uint64_t 
 
 /* --- machine check --- */
 
-static int read_mc_bank(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+/* CTL, STATUS, ADDR or MISC of a bank; NULL: STATUS, which is 0 as no error is ever logged. */
+static uint64_t *mc_register(struct x86_cpu *cpu, uint32_t index)
 {
     uint32_t offset = index - 0x400;
+    uint64_t *const registers[4] = {cpu->mc_ctl, NULL, cpu->mc_addr, cpu->mc_misc};
+    uint64_t *array = registers[offset % 4];
 
-    /* CTL, STATUS, ADDR, MISC of each bank; no error is ever logged */
-    *value = offset % 4 == 0 ? cpu->mc_ctl[offset / 4] : 0;
+    return array ? &array[offset / 4] : NULL;
+}
+
+static int read_mc_bank(struct x86_cpu *cpu, uint32_t index, uint64_t *value)
+{
+    const uint64_t *reg = mc_register(cpu, index);
+
+    *value = reg ? *reg : 0;
     return 0;
 }
 
+/*
+ * STATUS can only be cleared, and CTL takes all errors or none (SDM vol. 3, 16.3.2, P6 family).
+ * ADDR and MISC keep what is written, as AMD's do: software that replays an error needs it.
+ */
 static int write_mc_bank(struct x86_cpu *cpu, uint32_t index, uint64_t value)
 {
-    uint32_t offset = index - 0x400;
+    uint64_t *reg = mc_register(cpu, index);
+    bool control = index % 4 == 0;
 
-    if (offset % 4 == 0)
-        cpu->mc_ctl[offset / 4] = value;
-    else if (value)
-        return general_protection(cpu); /* the others can only be cleared */
+    if ((!reg && value) || (control && value && value != UINT64_MAX))
+        return general_protection(cpu);
+    if (reg)
+        *reg = value;
     return 0;
 }
 
