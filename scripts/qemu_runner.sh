@@ -28,7 +28,7 @@ while [ "$1" != -- ]; do
     shift
     case $option in
     --isa-debug-exit)
-        set -- "$@" -device isa-debug-exit,iobase=0xf4,iosize=4
+        set -- "$@" -device pc-testdev -device isa-debug-exit,iobase=0xf4,iosize=4
         continue
         ;;
     --isa-debug-exit=*)

@@ -73,6 +73,7 @@ struct vd_config {
     const char *display;                 /* "none", "text"; NULL: "none" */
     unsigned trace;                      /* enum vd_trace */
     uint16_t debug_exit_port;            /* isa-debug-exit, see VD_DEBUG_EXIT; 0: no such device */
+    int test_device;                     /* not 0: the device for test kernels, docs/testing.md */
     int no_reboot;                       /* not 0: a guest that resets the machine ends the run */
     uint64_t code_cache_size;            /* bytes, 0: default */
     int count_events; /* not 0: vd_vm_stats counts blocks and branches, too (slower) */

@@ -197,6 +197,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .append = config->append,
         .debugcon = vm->chardevs[DEBUGCON],
         .debug_exit_port = config->debug_exit_port,
+        .test_device = config->test_device != 0,
         .no_reboot = config->no_reboot != 0,
         .display = vm->display,
         .engine = find_engine(config->engine),

@@ -26,6 +26,7 @@ enum option_id {
     OPT_NOGRAPHIC,
     OPT_SCREENSHOT,
     OPT_DEBUG_EXIT,
+    OPT_TEST_DEVICE,
     OPT_DEVICE,
     OPT_NO_REBOOT,
     OPT_TIME_LIMIT,
@@ -62,10 +63,15 @@ static const struct option_spec specs[] = {
     {"nographic", NULL, OPT_NOGRAPHIC, NULL, "--display none, and --serial stdio unless given"},
     {"screenshot", "FILE.png", OPT_SCREENSHOT, NULL, "write the screen when the run ends"},
     {"no-reboot", NULL, OPT_NO_REBOOT, "How the run ends", "end when the guest resets the machine"},
-    {"isa-debug-exit", "=PORT", OPT_DEBUG_EXIT, NULL,
-     "a device at port 0xf4 or PORT: writing N ends with exit code 2N+1"},
-    {"device", "isa-debug-exit,iobase=PORT", OPT_DEVICE, NULL, "the same, as QEMU has it"},
     {"time-limit", "SECONDS", OPT_TIME_LIMIT, NULL, "end after that much time, exit code 124"},
+    {"isa-debug-exit", "=PORT", OPT_DEBUG_EXIT, "For test kernels",
+     "port 0xf4 or PORT: writing N ends with exit code 2N+1.\n"
+     "Without PORT it brings --test-device along"},
+    {"device", "isa-debug-exit,iobase=PORT", OPT_DEVICE, NULL,
+     "the same alone, as QEMU has it; or pc-testdev"},
+    {"test-device", NULL, OPT_TEST_DEVICE, NULL,
+     "a register at port 0xe0, interrupt lines at 0x2000\n"
+     "and memory at 0xff000000 to drive"},
     {"trace", "LIST", OPT_TRACE, "Looking inside", "any of blocks,exits,callouts,int"},
     {"stats", "=json", OPT_STATS, NULL, "print the engine's statistics to stderr at the end"},
     {"log", "LEVEL", OPT_LOG, NULL, "error, warn (default), info or debug"},
@@ -202,10 +208,10 @@ static enum run_parse set_debug_exit(struct run_options *options, const char *va
     return RUN_PARSE_GO;
 }
 
-/* "isa-debug-exit[,iobase=PORT][,iosize=N]" with QEMU's defaults; there is no other device yet. */
+/* "isa-debug-exit[,iobase=PORT][,iosize=N]" with QEMU's defaults, or "pc-testdev". */
 static enum run_parse set_device(struct run_options *options, const struct args *args)
 {
-    static const char *const devices[] = {"isa-debug-exit", NULL};
+    static const char *const devices[] = {"isa-debug-exit", "pc-testdev", NULL};
     static const char *const properties[] = {"iobase", "iosize", NULL};
     char text[128], *rest = text;
     const char *base = "0x501";
@@ -214,6 +220,14 @@ static enum run_parse set_device(struct run_options *options, const struct args 
         return RUN_PARSE_USAGE;
     }
     const char *name = strsep(&rest, ",");
+    if (!strcmp(name, devices[1])) {
+        if (rest) {
+            usage_error("'%s' has no property, '%s' is too much", name, rest);
+            return RUN_PARSE_USAGE;
+        }
+        options->config.test_device = 1;
+        return RUN_PARSE_GO;
+    }
     if (strcmp(name, devices[0]) != 0) {
         unknown_value(args->option, name, devices);
         return RUN_PARSE_USAGE;
@@ -273,6 +287,9 @@ static enum run_parse set_flag(struct run_options *options, int id, bool *nograp
     case OPT_EXACT_FLAGS:
         options->config.exact_flags = 1;
         return RUN_PARSE_GO;
+    case OPT_TEST_DEVICE:
+        options->config.test_device = 1;
+        return RUN_PARSE_GO;
     default:
         help_run();
         return finish_output() ? RUN_PARSE_HOST : RUN_PARSE_DONE;
@@ -328,6 +345,8 @@ static enum run_parse set_option(struct run_options *options, int id, const stru
     case OPT_LOG:
         return set_log(options, args);
     case OPT_DEBUG_EXIT:
+        if (!args->value)
+            config->test_device = 1;
         return set_debug_exit(options, args->value);
     case OPT_DEVICE:
         return set_device(options, args);

@@ -28,6 +28,7 @@ struct machine_config {
     struct chardev *serial[MACHINE_SERIAL_COUNT]; /* COM1, COM2; NULL: nothing plugged in */
     struct chardev *debugcon;                     /* port 402h; NULL: no such device */
     uint16_t debug_exit_port; /* four ports from here on end the run; 0: no such device */
+    bool test_device;         /* see devices/test_device.h */
     bool no_reboot;           /* a reset that the guest asks for ends the run */
     struct display *display;  /* gets the VGA as its source; may be NULL */
     const struct engine_ops *engine;

@@ -18,6 +18,7 @@
 #include "devices/piix3.h"
 #include "devices/piix4_pm.h"
 #include "devices/port92.h"
+#include "devices/test_device.h"
 #include "devices/uart16550.h"
 #include "devices/vga.h"
 #include "devices/vga_pci.h"
@@ -55,6 +56,7 @@ struct pc {
     struct uart16550 serial[MACHINE_SERIAL_COUNT];
     struct debugcon debugcon;
     struct isa_debug_exit debug_exit;
+    struct test_device *test_device; /* NULL: absent */
     struct fw_cfg fw_cfg;
 
     struct pci_bus pci;
@@ -66,8 +68,8 @@ struct pc {
 
     struct kernel_boot kernel_boot;
 
-    /* Levels of the ISA IRQs: an ISA device's, and a PCI interrupt steered there. */
-    uint16_t isa_levels, pirq_levels;
+    /* Levels of the ISA IRQs: an ISA device's, a PCI interrupt's steered there, a test kernel's. */
+    uint16_t isa_levels, pirq_levels, test_levels;
 };
 
 /* The address behind the last byte of so many bytes of RAM. */

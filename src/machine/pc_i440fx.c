@@ -24,7 +24,8 @@ enum {
     IRQ_CASCADE = 2,
     IRQ_RTC = 8,
     IRQ_MOUSE = 12,
-    IRQ_FPU = 13
+    IRQ_FPU = 13,
+    ISA_IRQ_COUNT = 16
 };
 enum { IOAPIC_PIN_INTR = 0, IOAPIC_PIN_TIMER = 2, IOAPIC_ID = 0 };
 enum { VRAM_SIZE = 16 << 20, CPU_COUNT = 1 };
@@ -36,7 +37,7 @@ static const uint64_t apic_timer_hz = 1000000000;
 
 static void apply_irq(struct pc *pc, unsigned irq)
 {
-    bool level = (pc->isa_levels | pc->pirq_levels) >> irq & 1;
+    bool level = (pc->isa_levels | pc->pirq_levels | pc->test_levels) >> irq & 1;
     i8259_set_irq(&pc->pic, irq, level);
     if (irq != IRQ_CASCADE)
         ioapic_set_pin(&pc->ioapic, irq == IRQ_TIMER ? IOAPIC_PIN_TIMER : irq, level);
@@ -59,6 +60,18 @@ static void set_steered_irq(void *ctx, unsigned irq, bool level)
     struct pc *pc = ctx;
     set_level(&pc->pirq_levels, irq, level);
     apply_irq(pc, irq);
+}
+
+/* Lines above the ISA IRQs lead to the I/O APIC only; the cascade leads nowhere. */
+static void set_test_line(void *ctx, unsigned line, bool level)
+{
+    struct pc *pc = ctx;
+    if (line >= ISA_IRQ_COUNT) {
+        ioapic_set_pin(&pc->ioapic, line, level);
+    } else if (line != IRQ_CASCADE) {
+        set_level(&pc->test_levels, line, level);
+        apply_irq(pc, line);
+    }
 }
 
 static void set_intr(void *ctx, unsigned pin, bool level)
@@ -303,6 +316,15 @@ static int map_isa_ports(struct pc *pc, const struct machine_config *config, str
     return 0;
 }
 
+static int add_test_device(struct pc *pc, struct vd_error *err)
+{
+    struct irq_line lines = {.set = set_test_line, .ctx = pc};
+    pc->test_device = malloc(sizeof(*pc->test_device));
+    if (!pc->test_device)
+        return error_set(err, "no memory for the test device");
+    return test_device_init(pc->test_device, pc->as, lines, err);
+}
+
 /* {u64 address, u64 length, u32 type} of the RAM, as INT 15h E820h counts it. */
 static int add_e820(struct pc *pc, struct vd_error *err)
 {
@@ -365,7 +387,7 @@ int pc_init(struct pc *pc, const struct machine_config *config, const struct pc_
         return -1;
     init_isa_devices(pc, config);
     if (map_isa_ports(pc, config, err) < 0 || add_pci(pc, config, err) < 0 ||
-        add_fw_cfg(pc, config, err) < 0)
+        add_fw_cfg(pc, config, err) < 0 || (config->test_device && add_test_device(pc, err) < 0))
         return -1;
     pthread_mutex_lock(as_lock(pc->as));
     pc_reset(pc);
@@ -391,6 +413,8 @@ void pc_reset(struct pc *pc)
     for (unsigned i = 0; i < MACHINE_SERIAL_COUNT; i++)
         uart16550_reset(&pc->serial[i]);
     set_isa_irq(pc, IRQ_FPU, false);
+    if (pc->test_device)
+        test_device_reset(pc->test_device);
     fw_cfg_reset(&pc->fw_cfg);
     i8259_reset(&pc->pic);
     ioapic_reset(&pc->ioapic);
@@ -412,6 +436,7 @@ void pc_destroy(struct pc *pc)
         apic_bus_destroy(&pc->apic_bus);
         as_destroy(pc->as);
     }
+    free(pc->test_device);
     kernel_boot_close(&pc->kernel_boot);
     timer_queue_free(&pc->timers);
     memset(pc, 0, sizeof(*pc));

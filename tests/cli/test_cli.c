@@ -169,6 +169,7 @@ static void test_usage_errors(void **state)
     expect_error(words("run --bios %s --isa-debug-exit=0x3f8", bios), 2, "3f8", "serial");
     expect_error("run -device isa-debug-exi", 1, "'isa-debug-exi'", "'isa-debug-exit'");
     expect_error("run -device isa-debug-exit,iobas=1", 1, "'iobas'", "'iobase'");
+    expect_error("run -device pc-testdev,size=1", 1, "'pc-testdev'", "'size=1'");
     expect_error("run -device isa-debug-exit,iobase", 1, "''", "port");
     expect_error("run -device isa-debug-exit,iosize=8", 1, "'8'", "size");
     expect_error("run -device isa-debug-exit,iobase=", 1, "''", "port");

@@ -127,6 +127,11 @@ static void test_exit_codes(void **state)
     expect(&bios_debug_exit, "--isa-debug-exit=244 --serial none", 0x2b, "", "");
     expect(&bios_debug_exit, "-device isa-debug-exit,iobase=0xf4,iosize=0x04 -serial none", 0x2b,
            "", "");
+    expect(&bios_debug_exit, "-device pc-testdev -device isa-debug-exit,iobase=0xf4 -serial none",
+           0x2b, "", "");
+    expect(&bios_debug_exit, "--isa-debug-exit --test-device --serial none", 0x2b, "", "");
+    expect(&bios_debug_exit, "--isa-debug-exit=0xe4 --time-limit 0.2 --serial none", 124, "",
+           "time limit"); /* where the test device would be */
     expect(&bios_debug_exit, "-device isa-debug-exit --time-limit 0.2 -serial none", 124, "",
            "time limit");
     expect(&bios_debug_exit, "--time-limit 0.2 --serial none", 124, "", "time limit");
