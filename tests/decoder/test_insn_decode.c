@@ -101,7 +101,7 @@ static const struct row mandatory_rows[] = {
     {64, "f3 0f 38 f6 c1", "mand=0xf3 feat=ADX fr=O fw=O"},
     {64, "0f c3 08", "mand=0 eff=0 kind=COPY fpu=NONE feat=SSE2 acc=w size=4 gr=ax,cx"},
     {64, "f3 90", "kind=COPY mand=0xf3"},
-    {64, "90", "kind=NOP mand=0"},
+    {64, "90", "kind=NOP mand=0 feat=BASE"},
     {64, "48 90", "kind=NOP"},
     {64, "41 90", "kind=COPY os=4 fields=o gr=ax,r8 gw=ax,r8"},
     {64, "f3 49 90", "kind=COPY os=8 fields=o gr=ax,r8 gw=ax,r8 mand=0"}, /* not PAUSE */
@@ -425,9 +425,13 @@ static const struct row hint_rows[] = {
     {64, "0f 1f 44 00 00", "kind=NOP class=identity mem=ax+ax acc=- size=0 gr=- gw=- len=5"},
     {64, "66 2e 0f 1f 84 00 00 00 00 00", "kind=NOP len=10"},
     {64, "66 66 2e 0f 1f 84 00 00 00 00 00", "kind=NOP len=11"},
-    {64, "0f 18 08", "kind=NOP acc=-"},
-    {64, "0f 0d 08", "kind=NOP acc=- feat=BASE"},
-    {64, "f3 0f 1e fa", "kind=NOP"},
+    {64, "0f 18 08", "kind=NOP acc=- feat=CMOV"},
+    {32, "0f 18 38", "kind=NOP acc=- feat=CMOV"}, /* hint NOPs came with the P6 */
+    {32, "0f 1f 00", "kind=NOP acc=- feat=CMOV"},
+    {32, "0f 33", "feat=CMOV"}, /* RDPMC, too */
+    {32, "f3 90", "feat=BASE"},
+    {64, "0f 0d 08", "kind=NOP acc=- feat=LM"},
+    {64, "f3 0f 1e fa", "kind=NOP feat=CMOV"},
     {32, "f3 0f 1e fb", "kind=NOP"},
     {64, "f3 48 0f 1e c8", "kind=NOP gw=- gr=-"},      /* RDSSPQ without CET */
     {64, "0f 1c 00", "kind=NOP acc=-"},
