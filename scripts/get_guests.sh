@@ -7,6 +7,7 @@
 # DIR afterwards holds
 #   vmlinuz-amd64  vmlinuz-686-pae  vmlinuz-686     Debian's 6.1 kernels
 #   busybox-amd64  busybox-i386                     from busybox-static
+#   xen  memtest-x64  memtest-ia32                  the hypervisor (unzipped), Memtest86+
 #   initrd-amd64.gz  initrd-i386.gz                 busybox and scripts/guest_init.sh, nothing else
 #   versions.txt                                    package versions and checksums
 #
@@ -126,7 +127,8 @@ verify_kernel() {
 }
 
 files_present() {
-    for file in vmlinuz-amd64 vmlinuz-686-pae vmlinuz-686 busybox-amd64 busybox-i386; do
+    for file in vmlinuz-amd64 vmlinuz-686-pae vmlinuz-686 busybox-amd64 busybox-i386 xen \
+        memtest-x64 memtest-ia32; do
         [ -s "$guests/$file" ] || return 1
     done
     (cd "$guests" && sha256sum --status -c versions.txt 2>/dev/null)
@@ -179,7 +181,16 @@ get_packages() {
         unpack_file "$deb" './bin/busybox' "$guests/busybox-$architecture"
         echo "# $deb" >>"$cache/packages.txt"
     done
-    (cd "$guests" && cat cache/packages.txt && sha256sum vmlinuz-* busybox-*) \
+    deb=$(fetch xen-hypervisor-4.17-amd64:amd64)
+    unpack_file "$deb" './boot/xen-*.gz' "$cache/xen.gz"
+    gzip -dc "$cache/xen.gz" >"$guests/xen"
+    echo "# $deb" >>"$cache/packages.txt"
+    deb=$(fetch memtest86+:amd64)
+    for word in x64 ia32; do
+        unpack_file "$deb" "./boot/memtest86+$word.bin" "$guests/memtest-$word"
+    done
+    echo "# $deb" >>"$cache/packages.txt"
+    (cd "$guests" && cat cache/packages.txt && sha256sum vmlinuz-* busybox-* xen memtest-*) \
         >"$cache/versions.new"
     mv "$cache/versions.new" "$guests/versions.txt"
     rm -rf "$cache/deb"
