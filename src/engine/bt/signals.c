@@ -5,6 +5,8 @@
  */
 #include "engine/bt/bt.h"
 
+#include "engine/bt/ops/xstate.h"
+
 #include <errno.h>
 #include <immintrin.h>
 #include <pthread.h>
@@ -131,13 +133,7 @@ int bt_host_fault(struct vcpu *vcpu)
         x86_raise_error(cpu, X86_GP, 0);
         return 0;
     case X86_MF:
-        if (!(cpu->cr0 &
-              X86_CR0_NE)) { /* the PC's way: FERR# raises IRQ 13, the CPU waits for it */
-            cpu->platform.ferr_set(cpu->platform.ctx, true);
-            return 1;
-        }
-        x86_raise(cpu, X86_MF);
-        return 0;
+        return x87_error(cpu) == OP_REPEAT;
     case X86_AC:
         x86_raise_error(cpu, X86_AC, 0);
         return 0;

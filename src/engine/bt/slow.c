@@ -46,32 +46,53 @@ static uint64_t operand_offset(const struct x86_cpu *cpu, const struct insn *ins
     return insn->addrsize == 8 ? offset : insn->addrsize == 4 ? (uint32_t)offset : (uint16_t)offset;
 }
 
+/* MOVAPS, MOVDQA, the non-temporal moves and their VEX forms. */
+static bool is_aligned_move(const struct insn *insn)
+{
+    bool packed = insn->encoding == ENC_LEGACY ? insn->mandatory == 0x66 : insn->vex_pp == 1;
+    if (insn->map == 2)
+        return insn->opcode == 0x2a;
+    return insn->map == 1 && ((insn->opcode & 0xfe) == 0x28 || insn->opcode == 0x2b ||
+                              insn->opcode == 0xe7 || ((insn->opcode & 0xef) == 0x6f && packed));
+}
+
+/* MXCSR.MM of AMD's processors: SSE operands need no alignment (APM vol. 1, 4.2.2). */
+static bool misalignment_allowed(const struct vcpu *vcpu)
+{
+    enum { MXCSR = 24, MM = 1 << 17 };
+    uint32_t mxcsr;
+    if (vcpu->vectors_parked)
+        bytes_copy(&mxcsr, vcpu->cpu.xsave + MXCSR, sizeof(mxcsr));
+    else
+        __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+    return mxcsr & MM;
+}
+
 /* Vector operands that must be aligned: those of SSE but the "unaligned" moves, few of AVX. */
-static bool demands_alignment(const struct insn *insn)
+static bool demands_alignment(const struct vcpu *vcpu, const struct insn *insn)
 {
     if (insn->map == 1 && insn->opcode == 0xc7)
         return insn->mem.size == 16; /* CMPXCHG16B */
     if (insn->fpu_state != FPU_SSE && insn->fpu_state != FPU_AVX)
         return false;
+    if (is_aligned_move(insn))
+        return true;
     bool string_compare = insn->map == 3 && (insn->opcode & 0xfc) == 0x60;
     bool movu = insn->map == 1 && ((insn->opcode & 0xfe) == 0x10 || insn->opcode == 0xf0 ||
                                    ((insn->opcode & 0xef) == 0x6f && insn->mandatory == 0xf3));
     bool sha = (insn->map == 2 && insn->opcode >= 0xc8 && insn->opcode <= 0xcd) ||
                (insn->map == 3 && insn->opcode == 0xcc); /* of Intel, not of AMD */
-    if (insn->encoding == ENC_LEGACY)
-        return insn->mem.size >= 16 && !string_compare && !movu && !sha;
-    bool mova = insn->map == 1 &&
-                ((insn->opcode & 0xfe) == 0x28 || insn->opcode == 0x2b || insn->opcode == 0xe7 ||
-                 ((insn->opcode & 0xef) == 0x6f && insn->vex_pp == 1));
-    return mova || (insn->map == 2 && insn->opcode == 0x2a);
+    return insn->encoding == ENC_LEGACY && insn->mem.size >= 16 && !string_compare && !movu &&
+           !sha && !misalignment_allowed(vcpu);
 }
 
-static bool misaligned(const struct x86_cpu *cpu, const struct insn *insn, uint64_t offset)
+static bool misaligned(const struct vcpu *vcpu, const struct insn *insn, uint64_t offset)
 {
+    const struct x86_cpu *cpu = &vcpu->cpu;
     unsigned size = insn->mem.size;
     bool based = !x86_code64(cpu) || insn->mem.seg >= X86_FS;
     uint64_t linear = offset + (based ? cpu->seg[insn->mem.seg].base : 0);
-    return size >= 16 && (linear & (size - 1)) && demands_alignment(insn);
+    return size >= 16 && (linear & (size - 1)) && demands_alignment(vcpu, insn);
 }
 
 bool bt_x87_pending(const struct vcpu *vcpu)
@@ -111,9 +132,12 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     unsigned size = insn->mem.size, user = mmu_cpl_access(cpu);
     bool write = insn->mem.access & MEM_WRITE;
     uint64_t offset = operand_offset(cpu, insn), linear;
-    if (waits_for_x87(insn) && bt_x87_pending(vcpu) && run_bounce(vcpu, 0) == OP_FAULT)
-        return OP_FAULT; /* #MF; the few that do not wait (FNSTSW, FNSTCW) may run twice */
-    if (misaligned(cpu, insn, offset)) { /* before any other fault of the operand */
+    enum op_result result = OP_NEXT;
+    if (waits_for_x87(insn) && bt_x87_pending(vcpu))
+        result = run_bounce(vcpu, 0);
+    if (result != OP_NEXT)
+        return result; /* #MF or FERR#; the few that do not wait (FNSTSW, FNSTCW) may run twice */
+    if (misaligned(vcpu, insn, offset)) { /* before any other fault of the operand */
         x86_raise_error(cpu, X86_GP, 0);
         return OP_FAULT;
     }
@@ -126,7 +150,7 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     bool read = (insn->mem.access & MEM_READ) || x87_may_not_store(vcpu, insn);
     if (read && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
-    enum op_result result = run_bounce(vcpu, at);
+    result = run_bounce(vcpu, at);
     if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     return result;

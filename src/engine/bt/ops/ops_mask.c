@@ -98,7 +98,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
         return OP_FAULT;
     xstate_park(cpu);
     if (mmx && (cpu->xsave[XS_FSW] & FSW_ES))
-        return op_raise(cpu, X86_MF);
+        return x87_error(cpu);
     if (mmx) {
         data = mmx_register(cpu, insn->reg & 7);
         mask = mmx_register(cpu, insn->rm & 7);

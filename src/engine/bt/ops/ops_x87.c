@@ -134,20 +134,22 @@ static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const
     xstate_set_in_use(cpu, XC_X87);
 }
 
-static int operand(struct x86_cpu *cpu, const struct insn *insn, unsigned size, bool write,
-                   uint64_t *linear)
+static enum op_result operand(struct x86_cpu *cpu, const struct insn *insn, unsigned size,
+                              bool write, uint64_t *linear)
 {
     if (!insn->mem.present)
-        return x86_raise(cpu, X86_UD);
+        return op_raise(cpu, X86_UD);
     if (fpu_check(cpu, FPU_X87) < 0)
-        return -1;
+        return OP_FAULT;
     if (!write) { /* the loads wait for the exceptions of earlier instructions, the stores do not */
         xstate_park(cpu);
         if (xs_get16(cpu->xsave + XS_FSW) & FSW_ES)
-            return x86_raise(cpu, X86_MF);
+            return x87_error(cpu);
     }
     return seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), size, write,
-                      linear);
+                      linear) < 0
+               ? OP_FAULT
+               : OP_NEXT;
 }
 
 enum op_result op_fnstenv(struct x86_cpu *cpu, const struct insn *insn)
@@ -156,7 +158,7 @@ enum op_result op_fnstenv(struct x86_cpu *cpu, const struct insn *insn)
     uint8_t env[ENV32];
     uint64_t linear;
 
-    if (operand(cpu, insn, size, true, &linear) < 0)
+    if (operand(cpu, insn, size, true, &linear) != OP_NEXT)
         return OP_FAULT;
     xstate_park(cpu);
     store_environment(cpu, insn, env);
@@ -175,8 +177,10 @@ enum op_result op_fldenv(struct x86_cpu *cpu, const struct insn *insn)
     uint8_t env[ENV32];
     uint64_t linear;
 
-    if (operand(cpu, insn, size, false, &linear) < 0 ||
-        mmu_read(cpu, linear, env, size, mmu_cpl_access(cpu)) < 0)
+    enum op_result result = operand(cpu, insn, size, false, &linear);
+    if (result != OP_NEXT)
+        return result;
+    if (mmu_read(cpu, linear, env, size, mmu_cpl_access(cpu)) < 0)
         return OP_FAULT;
     xstate_park(cpu);
     load_environment(cpu, insn, env);
@@ -198,7 +202,7 @@ enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
     uint8_t area[ENV32 + REGISTERS];
     uint64_t linear;
 
-    if (operand(cpu, insn, size + REGISTERS, true, &linear) < 0)
+    if (operand(cpu, insn, size + REGISTERS, true, &linear) != OP_NEXT)
         return OP_FAULT;
     xstate_park(cpu);
     store_environment(cpu, insn, area);
@@ -216,8 +220,10 @@ enum op_result op_frstor(struct x86_cpu *cpu, const struct insn *insn)
     uint8_t area[ENV32 + REGISTERS];
     uint64_t linear;
 
-    if (operand(cpu, insn, size + REGISTERS, false, &linear) < 0 ||
-        mmu_read(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu)) < 0)
+    enum op_result result = operand(cpu, insn, size + REGISTERS, false, &linear);
+    if (result != OP_NEXT)
+        return result;
+    if (mmu_read(cpu, linear, area, size + REGISTERS, mmu_cpl_access(cpu)) < 0)
         return OP_FAULT;
     xstate_park(cpu);
     load_environment(cpu, insn, area);

@@ -121,3 +121,14 @@ int fpu_check(struct x86_cpu *cpu, enum insn_fpu state)
     }
     return ts ? x86_raise(cpu, X86_NM) : 0;
 }
+
+enum op_result x87_error(struct x86_cpu *cpu)
+{
+    if (cpu->cr0 & X86_CR0_NE) {
+        x86_raise(cpu, X86_MF);
+        return OP_FAULT;
+    }
+    if (cpu->platform.ferr_set)
+        cpu->platform.ferr_set(cpu->platform.ctx, true);
+    return OP_REPEAT;
+}

@@ -133,4 +133,10 @@ static inline uint8_t *xstate_ymm_high(struct x86_cpu *cpu, unsigned reg)
  */
 int fpu_check(struct x86_cpu *cpu, enum insn_fpu state);
 
+/*
+ * An instruction waits while an unmasked x87 exception is pending (SDM vol. 1, 8.7): #MF, or with
+ * CR0.NE clear FERR#, which raises IRQ 13, and the instruction is tried again.
+ */
+enum op_result x87_error(struct x86_cpu *cpu);
+
 #endif
