@@ -211,8 +211,19 @@ static void init_reset(struct local_apic *apic)
     apic->icr_low = apic->icr_high = 0;
     for (unsigned i = 0; i < APIC_LVT_COUNT; i++)
         apic->lvt[i] = LVT_MASKED;
+    if (apic->config.bootstrap) /* virtual wire mode, as firmware leaves it */
+        apic->lvt[LVT_LINT0] = APIC_EXTINT << LVT_DELIVERY_SHIFT;
     apic->extint_message = false;
     apic_timer_reset(apic);
+}
+
+void local_apic_signal_init(void *ctx)
+{
+    struct local_apic *apic = ctx;
+    init_reset(apic);
+    update_intr(apic);
+    if (apic->config.init)
+        apic->config.init(apic->config.ctx);
 }
 
 void apic_accept(struct local_apic *apic, enum apic_delivery delivery, uint8_t vector, bool level)
@@ -227,10 +238,7 @@ void apic_accept(struct local_apic *apic, enum apic_delivery delivery, uint8_t v
             apic->config.nmi(apic->config.ctx);
         break;
     case APIC_INIT:
-        init_reset(apic);
-        update_intr(apic);
-        if (apic->config.init)
-            apic->config.init(apic->config.ctx);
+        local_apic_signal_init(apic);
         break;
     case APIC_STARTUP:
         if (apic->config.startup)
@@ -445,8 +453,6 @@ void local_apic_reset(struct local_apic *apic)
     apic->id = (uint32_t)config->id << 24;
     apic->base_msr = default_base | (config->bootstrap ? (uint64_t)APIC_BASE_BSP : 0) |
                      (config->absent ? 0 : (uint64_t)APIC_BASE_ENABLE);
-    if (config->bootstrap)
-        apic->lvt[LVT_LINT0] = APIC_EXTINT << LVT_DELIVERY_SHIFT;
     apic_bus_update_pages(apic->bus);
     update_intr(apic);
 }

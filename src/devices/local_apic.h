@@ -124,6 +124,11 @@ uint64_t local_apic_tpr_read(void *apic);
 void local_apic_tpr_write(void *apic, uint64_t value);
 /* IA32_TSC_DEADLINE, in ticks of vclock_tsc (the caller takes off the guest's TSC offset). 0. */
 int local_apic_tsc_deadline(void *apic, bool write, uint64_t *value);
+/*
+ * INIT#, as the message INIT does it: registers as after a reset but for the ID and the base MSR
+ * (SDM 11.4.7.3), then config.init.
+ */
+void local_apic_signal_init(void *apic);
 /* LINT0 (pin 0: INTR of the 8259s) and LINT1 (pin 1: NMI), active high. */
 void local_apic_set_lint(void *apic, unsigned pin, bool level);
 

@@ -100,7 +100,7 @@ static void on_debug_exit(void *ctx, uint32_t code)
 
 /* --- the runner's calls --- */
 
-/* Lock held, processor stopped. INIT leaves the devices and the local APIC as they are. */
+/* Lock held, processor stopped. INIT leaves the devices as they are; the local APIC has seen it. */
 static void carry_out_reset(struct machine *machine)
 {
     enum reset_kind kind = machine->reset_wanted;

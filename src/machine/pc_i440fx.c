@@ -113,10 +113,20 @@ static void reset_cpu(void *ctx)
     pc->host.reset(pc->host.ctx, false);
 }
 
+/* The INIT# pin, which resets the local APIC along with the processor. */
+static void pull_init(void *ctx)
+{
+    struct pc *pc = ctx;
+    local_apic_signal_init(&pc->apic);
+}
+
 static void reset_by_pci(void *ctx, bool hard)
 {
     struct pc *pc = ctx;
-    pc->host.reset(pc->host.ctx, hard);
+    if (hard)
+        pc->host.reset(pc->host.ctx, true);
+    else
+        pull_init(pc);
 }
 
 static void power_off(void *ctx)
@@ -257,8 +267,8 @@ static void init_isa_devices(struct pc *pc, const struct machine_config *config)
                                .clock = &pc->clock,
                                .ctx = pc,
                                .set_a20 = set_a20,
-                               .reset_cpu = reset_cpu};
-    struct port92_config port92 = {.ctx = pc, .set_a20 = set_a20, .reset_cpu = reset_cpu};
+                               .reset_cpu = pull_init};
+    struct port92_config port92 = {.ctx = pc, .set_a20 = set_a20, .reset_cpu = pull_init};
     static const unsigned serial_irqs[MACHINE_SERIAL_COUNT] = {4, 3};
 
     i8259_init(&pc->pic, &pic);

@@ -533,6 +533,24 @@ static void test_base_msr(void **state)
     assert_int_equal(rd(0xf0), 0xff);
 }
 
+static void test_init_pin(void **state)
+{
+    (void)state;
+    enable_all();
+    wr(0x20, 9u << 24);
+    wr(0x320, 0x31);
+    wr(0x350, 0x10000);
+    wr(0x300, 0x40041 | 1 << 14);
+    assert_true(pending(0));
+    local_apic_signal_init(&rig.cpu[0].apic);
+    assert_int_equal(rig.cpu[0].inits, 1);
+    assert_false(pending(0));
+    assert_int_equal(rd(0xf0), 0xff);
+    assert_int_equal(rd(0x320), 0x10000);
+    assert_int_equal(rd(0x350), 0x700); /* as after power-up */
+    assert_int_equal(rd(0x20), 9u << 24);
+}
+
 static void test_absent_apic(void **state)
 {
     (void)state;
@@ -567,6 +585,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_timer_mode_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_base_msr, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_init_pin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_absent_apic, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
