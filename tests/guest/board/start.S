@@ -132,14 +132,16 @@ common:
 #endif
 
     .code32
-/* void real_mode_call(void): see reset.c. Saves what C keeps, runs (*reset_how)() and returns from
- * resume_at_0x1000 once the firmware has jumped there. */
+/*
+ * bool across_reset(void (*how)(void)): calls how, which resets the processor, and returns true
+ * when the firmware has jumped to the code that was copied to 0:1000h.
+ */
 #if MODE == 32
     .globl across_reset, resume_code, resume_code_end
 across_reset:
     pushal
     movl %esp, saved_sp
-    call *40(%esp)
+    call *36(%esp)
 1:  hlt
     jmp 1b
 resumed:
