@@ -289,6 +289,67 @@ static void test_canonical_branches(void)
           seen.vector);
 }
 
+/* IRET to ring 3 takes a selector of ring 0 away, but not the base that WRMSR gave. */
+static uint64_t found_behind_gs;
+static uint16_t user_gs;
+static void read_behind_gs(void)
+{
+    __asm__ volatile("movq %%gs:0x10, %0\n movw %%gs, %1" : "=r"(found_behind_gs), "=m"(user_gs));
+}
+
+static void test_hidden_segments(void)
+{
+    static uint64_t cells[3] = {0, 0, 0x123456789abcdef};
+    uint16_t ss;
+    __asm__ volatile("movw %w0, %%gs" : : "r"(KERNEL_DATA));
+    write_msr(0xc0000101, (uint64_t)cells);
+    run_in_user(read_behind_gs);
+    CHECK(found_behind_gs == cells[2], found_behind_gs);
+    CHECK(user_gs == 0, user_gs);
+    CHECK(read_msr(0xc0000101) == (uint64_t)cells, read_msr(0xc0000101));
+    __asm__ volatile("movw %w1, %%ss\n movw %%ss, %0" : "=m"(ss) : "r"(0));
+    CHECK(ss == 0, ss);
+    CHECK(TRY("movw %w0, %%ss", : "r"(3)) == GP && seen.error == 0, seen.vector);
+    __asm__ volatile("movw %w0, %%ss" : : "r"(KERNEL_DATA));
+}
+
+static uint64_t try_xgetbv(uint64_t rcx, uint64_t *value)
+{
+    uint32_t low = 0, high = 0;
+    uint64_t vector = TRY("xgetbv", "+a"(low), "+d"(high) : "c"(rcx));
+    *value = low | (uint64_t)high << 32;
+    return vector;
+}
+
+static uint64_t try_xsetbv(uint64_t rcx, uint64_t value)
+{
+    return TRY("xsetbv", : "c"(rcx), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
+static void test_extended_control(void)
+{
+    static const uint64_t refused[] = {0, 2, 4, 5, 1ull << 63 | 3};
+    uint64_t value;
+    write_cr4(read_cr4() & ~(1ull << 18));
+    CHECK(!offered(1, ECX, 27), 0);
+    CHECK(try_xgetbv(0, &value) == UD, seen.vector);
+    CHECK(try_xsetbv(0, 3) == UD, seen.vector);
+    if (!offered(1, ECX, 26))
+        return;
+    write_cr4(read_cr4() | 1ull << 18);
+    CHECK(offered(1, ECX, 27), 0);
+    CHECK(try_xsetbv(0x1234500000000, 1) == NO_FAULT, seen.vector); /* ECX counts */
+    CHECK(try_xgetbv(0x5432100000000, &value) == NO_FAULT && value == 1, value);
+    CHECK(try_xsetbv(0, 3) == NO_FAULT, seen.vector);
+    for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        check(try_xsetbv(0, refused[i]) == GP, "XCR0", refused[i]);
+    for (unsigned i = 2; i < 32; i++) {
+        check(try_xgetbv(i, &value) == GP && try_xgetbv(1ull << i, &value) == GP, "XGETBV", i);
+        check(try_xsetbv(i, 3) == GP && try_xsetbv(1ull << i, 3) == GP, "XSETBV", i);
+    }
+    CHECK(try_xsetbv(1, 3) == GP, seen.vector);
+}
+
 void test_main(void)
 {
     test_control_bits();
@@ -297,4 +358,6 @@ void test_main(void)
     test_status_word();
     test_far_transfers();
     test_canonical_branches();
+    test_hidden_segments();
+    test_extended_control();
 }

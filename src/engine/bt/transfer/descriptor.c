@@ -162,8 +162,14 @@ void segments_hide_inner(struct x86_cpu *cpu, unsigned cpl)
 
         if ((seg->attr & X86_AR_UNUSABLE) || (seg->attr & conforming) == conforming)
             continue;
-        if ((seg->attr & X86_AR_DPL) >> X86_AR_DPL_SHIFT < cpl)
+        if ((seg->attr & X86_AR_DPL) >> X86_AR_DPL_SHIFT < cpl) {
+            uint64_t base = seg->base;
+
             segment_fill_null(seg, 0);
+            /* Only the selector is specified to go; 64-bit code still sees the base. */
+            if (data[i] >= X86_FS)
+                seg->base = base;
+        }
     }
 }
 
