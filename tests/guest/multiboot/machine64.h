@@ -43,7 +43,11 @@ void print_number(uint64_t value);
 /* Prints PASS or FAIL and ends the run; start64.S calls it behind test_main. */
 void finish(void);
 
-#define CHECK(condition, value) check((condition) != 0, #condition, (uint64_t)(value))
+#define CHECK(condition, value)                                                                    \
+    do { /* the condition first: it may be what makes the value */                                 \
+        bool good_ = (condition);                                                                  \
+        check(good_, #condition, (uint64_t)(value));                                               \
+    } while (0)
 
 /*
  * Runs the instructions, the fault of one of which is caught. The value is its vector, seen has the
