@@ -1,9 +1,13 @@
 #include "translator/xlate_internal.h"
 
+enum { MAX_INSN = 15 };
+_Static_assert(XLATE_MAX_INSNS *MAX_INSN <= XLATE_IP, "guest ip offsets fit into the map");
+
 void map_mark(struct xlate *x)
 {
     struct xlate_result *out = x->out;
-    unsigned ip = (unsigned)(x->ip - x->start) | (x->parked ? (unsigned)XLATE_PARKED : 0);
+    unsigned ip =
+        (unsigned)(x->ip - x->start) | (x->parked ? (unsigned)XLATE_PARKED : 0) | x->borrowed;
     if (out->map_count) {
         const struct xlate_map *last = &out->map[out->map_count - 1];
         if (last->ip == ip)
@@ -404,6 +408,7 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
     x.parked = x.vectors_live = x.failed = x.window_opened = false;
     x.sp_adjust = 0;
+    x.borrowed = 0;
     x.window_end = x.windows = 0;
     x.cold_count = 0;
     result->exit_count = 0;

@@ -91,9 +91,13 @@ struct xlate_site {
 
 struct xlate_map { /* ascending host offsets; valid until the next entry */
     uint16_t host; /* offset from the start of the block */
-    uint16_t ip;   /* guest ip offset from the start of the block, XLATE_PARKED: flags are parked */
+    uint16_t ip;   /* guest ip offset from the start of the block, and enum xlate_map_bits */
 };
-enum { XLATE_PARKED = 0x8000 };
+enum xlate_map_bits {
+    XLATE_IP = 0x3ff,
+    XLATE_BORROWED = 0x1c00, /* see xlate_map_borrowed */
+    XLATE_PARKED = 0x8000,   /* flags are parked */
+};
 
 enum {
     XLATE_MAX_BLOCKS = 6,
@@ -102,6 +106,12 @@ enum {
     XLATE_MAX_CODE = 24576,
     XLATE_MAX_INSNS = 48
 };
+
+/*
+ * True if the copy of an instruction that may fault uses the register *reg for something else: its
+ * guest value is in env.spill[0].
+ */
+bool xlate_map_borrowed(const struct xlate_map *map, unsigned *reg);
 
 struct xlate_exit {
     uint64_t target;

@@ -15,21 +15,43 @@ struct copy {
         uint8_t guest, host, borrowed;
     } temp[TEMPS];
     unsigned temp_count;
-    uint16_t busy; /* host registers that may not be borrowed */
+    uint16_t busy;           /* host registers that may not be borrowed */
+    unsigned first_borrowed; /* index in borrowable[] */
     unsigned borrowed;
 };
+
+static const uint8_t borrowable[] = {H_RBX, H_RSI, H_RDI, H_RDX, H_RCX, H_RAX};
+
+/*
+ * What the map says of a copy that may fault. With a memory operand one borrowed register is the
+ * most that is needed: two renamed operands have R9 for one of them, and instructions without REX
+ * can name none.
+ */
+static unsigned borrowed_bits(const struct copy *c)
+{
+    return c->memory && c->borrowed ? (c->first_borrowed + 1u) * (XLATE_IP + 1) : 0;
+}
+
+bool xlate_map_borrowed(const struct xlate_map *map, unsigned *reg)
+{
+    unsigned number = (map->ip & XLATE_BORROWED) / (XLATE_IP + 1);
+    if (number)
+        *reg = borrowable[number - 1];
+    return number != 0;
+}
 
 /* A low host register that the instruction does not touch; its value is spilled. */
 static unsigned borrow(struct xlate *x, struct copy *c)
 {
-    static const uint8_t candidates[] = {H_RBX, H_RSI, H_RDI, H_RDX, H_RCX, H_RAX};
-    for (unsigned i = 0; i < sizeof(candidates); i++) {
-        unsigned host = candidates[i];
+    for (unsigned i = 0; i < sizeof(borrowable); i++) {
+        unsigned host = borrowable[i];
         if (c->busy & 1u << host)
             continue;
         if (c->borrowed == 2)
             break;
         c->busy |= (uint16_t)(1u << host);
+        if (!c->borrowed)
+            c->first_borrowed = i;
         emit_store_gs(&x->e, W64, x->env->spill[c->borrowed++], host);
         return host;
     }
@@ -326,11 +348,16 @@ void xlate_copy(struct xlate *x)
         x->disp = 0;
     }
     assign_fields(x, &c);
+    x->borrowed = borrowed_bits(&c);
     map_mark(x);
     emit_body(x, &c);
     copy_direction(x);
     if (c.temp_count || c.borrowed)
         release(x, &c);
+    if (x->borrowed) {
+        x->borrowed = 0;
+        map_mark(x);
+    }
 }
 
 void xlate_lea(struct xlate *x)

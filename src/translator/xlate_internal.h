@@ -44,6 +44,7 @@ struct xlate {
     uint64_t branch_ip;                 /* the same, and of the last one behind the end */
     uint16_t live[XLATE_MAX_INSNS + 1]; /* arithmetic flags live before each instruction */
     uint16_t live_now;                  /* live[] of the current instruction */
+    unsigned borrowed;                  /* bits of XLATE_BORROWED for the map */
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
     bool vectors_live;                  /* vector state is known to be in host registers */
     bool failed;                        /* some table is full */

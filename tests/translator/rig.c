@@ -237,7 +237,7 @@ void rig_print(const struct rig *rig)
                                         rig_exec + host->offset, NULL);
         for (unsigned m = 0; m < rig->result.map_count; m++) {
             if (rig->result.map[m].host == host->offset)
-                fprintf(stderr, "  ip+%u%s\n", rig->result.map[m].ip & ~(unsigned)XLATE_PARKED,
+                fprintf(stderr, "  ip+%u%s\n", rig->result.map[m].ip & XLATE_IP,
                         rig->result.map[m].ip & XLATE_PARKED ? " (parked)" : "");
         }
         fprintf(stderr, "    %4u  %s\n", host->offset, text);

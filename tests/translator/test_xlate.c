@@ -230,16 +230,16 @@ static void check_map(struct rig *rig)
         const struct insn *insn = &rig->region.insns[block->first + k];
         bool present = false;
         for (unsigned i = 0; i < result->map_count; i++)
-            present |= (result->map[i].ip & ~(unsigned)XLATE_PARKED) == ip;
+            present |= (result->map[i].ip & XLATE_IP) == ip;
         if (emits_code(rig, insn) && !present)
             fail_msg("instruction %u is not in the map", k);
         for (unsigned i = 0; i < result->map_count; i++)
-            found += (result->map[i].ip & ~(unsigned)XLATE_PARKED) == ip;
+            found += (result->map[i].ip & XLATE_IP) == ip;
         ip += insn->len;
     }
     /* No entry names anything but the start of an instruction (or the block's end). */
     for (unsigned i = 0; i < result->map_count; i++)
-        found += (result->map[i].ip & ~(unsigned)XLATE_PARKED) == ip;
+        found += (result->map[i].ip & XLATE_IP) == ip;
     assert_int_equal(found, result->map_count);
 }
 

@@ -162,7 +162,10 @@ bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
         else
             high = middle;
     }
-    vcpu->cpu.rip = block->key.ip + (map[low].ip & ~(unsigned)XLATE_PARKED);
+    vcpu->cpu.rip = block->key.ip + (map[low].ip & XLATE_IP);
+    unsigned borrowed;
+    if (xlate_map_borrowed(&map[low], &borrowed))
+        vcpu->cpu.gpr[borrowed] = vcpu->spill[0];
     uint32_t *aflags = &vcpu->cpu.aflags; /* dead ones may stay as they were, but DF never is */
     if (map[low].ip & XLATE_PARKED)
         *aflags =

@@ -128,7 +128,10 @@ uint32_t bt_block(struct vcpu *vcpu, enum bt_variant variant);
 uint32_t bt_bounce_block(struct vcpu *vcpu, unsigned bounce_offset);
 /* Recomputes mode and keys after X86_DIRTY_MODE. */
 void bt_update_mode(struct vcpu *vcpu);
-/* Guest state at a host address inside the code cache: sets rip, and aflags if they were parked. */
+/*
+ * Guest state at a host address inside the code cache: sets rip, aflags if they were parked, and
+ * a register that was borrowed.
+ */
 bool bt_locate(struct vcpu *vcpu, uint64_t host_pc);
 /* Drops what vcpu->stale says. */
 void bt_forget_addresses(struct vcpu *vcpu);
