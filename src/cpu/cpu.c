@@ -141,7 +141,7 @@ void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags)
         X86_TF | X86_IOPL | X86_NT | X86_RF | X86_VM | X86_AC_FLAG | X86_VIF | X86_VIP | X86_ID;
     uint32_t sflags = (uint32_t)rflags & system;
 
-    if ((cpu->sflags ^ sflags) & (X86_TF | X86_VM))
+    if ((cpu->sflags ^ sflags) & (X86_TF | X86_VM | X86_AC_FLAG))
         cpu->dirty |= X86_DIRTY_MODE;
     cpu->sflags = sflags;
     cpu->aflags = (uint32_t)rflags & X86_NATIVE_FLAGS;

@@ -199,7 +199,7 @@ enum { X86_XSAVE_SIZE = 1088 }; /* legacy 512 + header 64 + AVX 256, rounded up 
 /* Why the engine must leave straight-line execution; set by whoever changes the state. */
 enum x86_dirty {
     X86_DIRTY_MODE =
-        1 << 0, /* CPL, CS/SS/DS/ES attributes, CR0, CR4, EFER, TF, VM, FPU availability */
+        1 << 0, /* CPL, CS/SS/DS/ES attributes, CR0, CR4, EFER, TF, VM, AC, FPU availability */
     X86_DIRTY_ADDRESS = 1 << 1, /* some linear-to-physical translation changed (CR3, INVLPG, ...) */
 };
 
@@ -267,7 +267,7 @@ static inline uint64_t x86_get_rflags(const struct x86_cpu *cpu)
 
 /* Sets IF; if that opens the window for an interrupt that waits (intr_wanted), asks for an exit. */
 void x86_set_iflag(struct x86_cpu *cpu, bool on);
-/* Sets every bit, privilege rules aside. Marks the mode dirty if TF or VM changes. */
+/* Sets every bit, privilege rules aside. Marks the mode dirty if TF, VM or AC changes. */
 void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags);
 
 /* State after RESET (SDM vol. 3, table 10-1); keeps platform, mmu and cpuid. */
@@ -286,6 +286,11 @@ int x86_raise_page_fault(struct x86_cpu *cpu, uint64_t linear, uint32_t error);
 static inline bool x86_real_mode(const struct x86_cpu *cpu)
 {
     return !(cpu->cr0 & X86_CR0_PE);
+}
+/* Alignment checks are on (SDM vol. 3, 6.15, "Interrupt 17"). */
+static inline bool x86_checks_alignment(const struct x86_cpu *cpu)
+{
+    return (cpu->sflags & X86_AC_FLAG) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3;
 }
 static inline bool x86_vm86(const struct x86_cpu *cpu)
 {

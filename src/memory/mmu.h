@@ -158,9 +158,28 @@ void mmu_write_protect(struct x86_cpu *cpu, const uint8_t *host_page);
 int mmu_load_pdptes(struct x86_cpu *cpu, uint64_t cr3);
 
 /*
+ * The alignment that an operand of size bytes has to have while alignment is checked (SDM vol. 3,
+ * table 6-7): its size, 8 for the 80 bits of the x87, 16 for vectors.
+ */
+static inline unsigned mmu_natural_alignment(unsigned size)
+{
+    return size >= 16 ? 16 : size == 10 ? 8 : size;
+}
+/*
+ * The alignment check of an explicit data access; alignment is a power of two, 1: no check. Like
+ * processors do it: behind the segment checks, ahead of the page walk. 0, or -1 with #AC(0).
+ */
+static inline int mmu_check_alignment(struct x86_cpu *cpu, uint64_t linear, unsigned alignment)
+{
+    if (__builtin_expect((linear & (alignment - 1)) != 0, 0) && x86_checks_alignment(cpu))
+        return x86_raise_error(cpu, X86_AC, 0);
+    return 0;
+}
+
+/*
  * Segmented access of 1..64 bytes as instructions do: segment checks (#GP or #SS with error 0,
- * canonical in 64-bit mode), then mmu_read/mmu_write at the current CPL. offset is already
- * truncated to the address size.
+ * canonical in 64-bit mode), the check of natural alignment (not in seg_linear), then
+ * mmu_read/mmu_write at the current CPL. offset is already truncated to the address size.
  */
 int seg_linear(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, unsigned size, bool write,
                uint64_t *linear);
@@ -168,5 +187,10 @@ int seg_read(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *bu
              unsigned size);
 int seg_write(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, const void *buffer,
               unsigned size);
+/* The same for operands whose parts are to be aligned, not the whole (far pointers, tables). */
+int seg_read_parts(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer,
+                   unsigned size, unsigned alignment);
+int seg_write_parts(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, const void *buffer,
+                    unsigned size, unsigned alignment);
 
 #endif

@@ -60,19 +60,33 @@ int seg_linear(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, unsign
     return 0;
 }
 
-int seg_read(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer, unsigned size)
+int seg_read_parts(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer,
+                   unsigned size, unsigned alignment)
 {
     uint64_t linear;
-    if (seg_linear(cpu, seg, offset, size, false, &linear) < 0)
+    if (seg_linear(cpu, seg, offset, size, false, &linear) < 0 ||
+        mmu_check_alignment(cpu, linear, alignment) < 0)
         return -1;
     return mmu_read(cpu, linear, buffer, size, mmu_cpl_access(cpu));
+}
+
+int seg_write_parts(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, const void *buffer,
+                    unsigned size, unsigned alignment)
+{
+    uint64_t linear;
+    if (seg_linear(cpu, seg, offset, size, true, &linear) < 0 ||
+        mmu_check_alignment(cpu, linear, alignment) < 0)
+        return -1;
+    return mmu_write(cpu, linear, buffer, size, mmu_cpl_access(cpu) | MMU_WRITE);
+}
+
+int seg_read(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, void *buffer, unsigned size)
+{
+    return seg_read_parts(cpu, seg, offset, buffer, size, mmu_natural_alignment(size));
 }
 
 int seg_write(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, const void *buffer,
               unsigned size)
 {
-    uint64_t linear;
-    if (seg_linear(cpu, seg, offset, size, true, &linear) < 0)
-        return -1;
-    return mmu_write(cpu, linear, buffer, size, mmu_cpl_access(cpu) | MMU_WRITE);
+    return seg_write_parts(cpu, seg, offset, buffer, size, mmu_natural_alignment(size));
 }

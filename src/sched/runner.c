@@ -220,6 +220,8 @@ static int install_handler(struct vd_error *err)
     struct sigaction action = {.sa_sigaction = on_wake_signal,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     sigfillset(&action.sa_mask);
+    /* The engine answers for a misaligned access here: the guest's EFLAGS.AC may be in force. */
+    sigdelset(&action.sa_mask, SIGBUS);
     if (sigaction(wake_signal(), &action, NULL) < 0)
         return error_set(err, "vCPU wake-up signal: %s", strerror(errno));
     return 0;

@@ -26,6 +26,7 @@ void bt_update_mode(struct vcpu *vcpu)
     struct x86_cpu *cpu = &vcpu->cpu;
     struct xlate_mode *mode = &vcpu->mode;
     const struct x86_segment *cs = &cpu->seg[X86_CS];
+    vcpu->alignment = x86_checks_alignment(cpu);
     mode->bits = (uint8_t)x86_code_bits(cpu);
     mode->stack_bits = (uint8_t)x86_stack_bits(cpu);
     mode->cpl = cpu->cpl;

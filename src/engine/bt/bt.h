@@ -70,7 +70,13 @@ struct vcpu {
     uint32_t exit_reason;
     uint32_t branch; /* low half of the host address of the last indirect branch */
     uint16_t flags_park;
-    uint8_t direction;      /* guest DF */
+    union {
+        uint16_t rare_flags; /* either of them is set */
+        struct {
+            uint8_t direction; /* guest DF */
+            uint8_t alignment; /* host EFLAGS.AC is set while translated code runs */
+        };
+    };
     uint8_t vectors_parked; /* guest vector state is in cpu.xsave, not in host registers */
     uint8_t bounce[BOUNCE_SIZE] __attribute__((aligned(64)));
     struct jump_entry jump[2][JUMP_SIZE];

@@ -27,6 +27,8 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
         return window ? ACCESS_NO_WINDOW : 0;
     if (vcpu->mode.bits != 64 && (uint32_t)linear + (uint64_t)size > 0x100000000ull)
         return window ? ACCESS_NO_WINDOW : 0; /* beyond the limit of a flat segment */
+    if (vcpu->alignment && !window && (linear & (mmu_natural_alignment(size) - 1)))
+        return 0; /* #AC comes before what the page walk may raise or change */
     uint8_t *host;
     switch (mmu_fill(cpu, linear, size, access, &host)) {
     case MMU_DIRECT:
@@ -52,6 +54,15 @@ static void trace_op(struct vcpu *vcpu, const struct insn *insn)
             (unsigned long long)vcpu->cpu.rip, op_name((enum insn_op)insn->op));
 }
 
+/* As one store: the stubs load both as one, which would have to wait for a store of half of it. */
+static void set_rare_flags(struct vcpu *vcpu)
+{
+    _Static_assert(offsetof(struct vcpu, alignment) == offsetof(struct vcpu, direction) + 1,
+                   "order");
+    unsigned direction = (vcpu->cpu.aflags & X86_DF_FLAG) != 0;
+    vcpu->rare_flags = (uint16_t)(direction | (unsigned)vcpu->alignment << 8);
+}
+
 uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -61,7 +72,7 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
     if (vcpu->config.trace & TRACE_CALLOUTS)
         trace_op(vcpu, insn);
     enum op_result result = op_function((enum insn_op)insn->op)(cpu, insn);
-    vcpu->direction = (cpu->aflags & X86_DF_FLAG) != 0;
+    set_rare_flags(vcpu);
     switch (result) {
     case OP_NEXT:
         /* An interrupt that the operation caused comes before the next instruction. */
@@ -85,7 +96,7 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
 enum bt_exit bt_enter(struct vcpu *vcpu, const uint8_t *host)
 {
     vcpu->enter_target = (uint64_t)(uintptr_t)host;
-    vcpu->direction = (vcpu->cpu.aflags & X86_DF_FLAG) != 0;
+    set_rare_flags(vcpu);
     vcpu->stats.enters++;
     uint32_t (*enter)(void) = (uint32_t(*)(void))(uintptr_t)vcpu->stub_enter;
     enum bt_exit reason = (enum bt_exit)enter();

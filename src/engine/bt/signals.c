@@ -61,7 +61,20 @@ static bool stack_overflow(struct vcpu *vcpu, const siginfo_t *info, greg_t *reg
     return true;
 }
 
-static void on_signal(int signal_number, siginfo_t *info, void *context)
+/*
+ * A handler that interrupted translated code inherits EFLAGS.AC, and none expects that: it goes on
+ * without. When it returns, AC is what it was.
+ */
+static bool misaligned_handler(int signal_number, const siginfo_t *info, greg_t *regs)
+{
+    if (signal_number != SIGBUS || info->si_code != BUS_ADRALN || !(regs[REG_EFL] & X86_AC_FLAG))
+        return false;
+    regs[REG_EFL] &= ~(greg_t)X86_AC_FLAG;
+    return true;
+}
+
+__attribute__((noinline)) static void handle_signal(int signal_number, siginfo_t *info,
+                                                    void *context)
 {
     ucontext_t *uc = context;
     greg_t *regs = uc->uc_mcontext.gregs;
@@ -69,7 +82,8 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     const void *pc = (const void *)(uintptr_t)regs[REG_RIP];
     /* Codes up to 0 are kill's and its relatives': no instruction did that. */
     if (info->si_code <= 0 || !vcpu || !code_memory_contains(&vcpu->cache.memory, pc)) {
-        pass_on(signal_number, info, context);
+        if (!misaligned_handler(signal_number, info, regs))
+            pass_on(signal_number, info, context);
         return;
     }
     if (signal_number == SIGSEGV && stack_overflow(vcpu, info, regs))
@@ -83,6 +97,12 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
         .address = (uint64_t)(uintptr_t)info->si_addr,
     };
     regs[REG_RIP] = (greg_t)vcpu->stub_fault;
+}
+
+static void on_signal(int signal_number, siginfo_t *info, void *context)
+{
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(uint64_t)X86_AC_FLAG);
+    handle_signal(signal_number, info, context);
 }
 
 static int install(size_t slot, const struct sigaction *action)

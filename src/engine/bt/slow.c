@@ -141,11 +141,15 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
         x86_raise_error(cpu, X86_GP, 0);
         return OP_FAULT;
     }
-    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, offset, size, write, &linear) < 0)
+    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, offset, size, write, &linear) < 0 ||
+        mmu_check_alignment(cpu, linear, mmu_natural_alignment(size)) < 0)
         return OP_FAULT;
     if (write && mmu_probe(cpu, linear, size, user | MMU_WRITE) < 0)
         return OP_FAULT;
-    /* Vector instructions may demand alignment: the buffer has the operand's. */
+    /*
+     * Vector instructions may demand alignment: the buffer has the operand's. What is smaller is
+     * aligned in the buffer: no check by the host comes behind the one above.
+     */
     unsigned at = size >= 16 ? (unsigned)linear & 63 : 0;
     bool read = (insn->mem.access & MEM_READ) || x87_may_not_store(vcpu, insn);
     if (read && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
@@ -226,7 +230,8 @@ static bool valid_target(const struct vcpu *vcpu, uint64_t ip)
 static int probe_push(struct x86_cpu *cpu, unsigned size)
 {
     uint64_t sp = truncate_ip(cpu->gpr[X86_RSP] - size, x86_stack_bits(cpu) / 8), linear;
-    if (seg_linear(cpu, X86_SS, sp, size, true, &linear) < 0)
+    if (seg_linear(cpu, X86_SS, sp, size, true, &linear) < 0 ||
+        mmu_check_alignment(cpu, linear, size) < 0)
         return -1;
     return mmu_probe(cpu, linear, size, mmu_cpl_access(cpu) | MMU_WRITE);
 }

@@ -46,30 +46,57 @@ static void pop(struct emit *e, unsigned reg)
     emit8(e, 0x58 | (reg & 7));
 }
 
-/* aflags = host flags; DF cleared for C. Destroys RAX (saved before). */
+/* C code runs with neither DF nor alignment checks. Clobbers flags. */
+static void clear_for_c(struct emit *e)
+{
+    emit8(e, 0xfc);                                   /* cld */
+    emit_reg_gs(e, 0, W32, 0x80, 7, VCPU(alignment)); /* cmp byte, 0 */
+    emit8(e, 0);
+    emit8(e, 0x74);
+    emit8(e, 3);
+    emit8(e, 0x6a); /* push 2; popfq */
+    emit8(e, 2);
+    emit8(e, 0x9d);
+}
+
+/* aflags = host flags; DF and AC cleared for C. Destroys RAX (saved before). */
 static void save_flags(struct emit *e)
 {
     emit8(e, 0x9c); /* pushfq */
     pop(e, H_RAX);
     emit_alu_imm32(e, W32, 4, H_RAX, X86_NATIVE_FLAGS);
     emit_store_gs(e, W32, VCPU(cpu.aflags), H_RAX);
-    emit8(e, 0xfc); /* cld */
+    clear_for_c(e);
 }
 
-/* if (direction) std. Clobbers flags. */
-static void load_direction(struct emit *e)
+/* DF = direction, AC = alignment; they are clear before. Clobbers flags. */
+static void load_rare_flags(struct emit *e)
 {
-    emit_reg_gs(e, 0, W32, 0x80, 7, VCPU(direction)); /* cmp byte, 0 */
+    enum { PUSH_AND_POP = 6 };
+    emit_reg_gs(e, 0x66, W32, 0x83, 7, VCPU(rare_flags)); /* cmp word, 0 */
+    emit8(e, 0);
+    emit8(e, 0x74);
+    uint32_t none = e->pos;
+    emit8(e, 0);
+    emit_reg_gs(e, 0, W32, 0x80, 7, VCPU(alignment));
+    emit8(e, 0);
+    emit8(e, 0x74);
+    emit8(e, PUSH_AND_POP);
+    emit8(e, 0x68); /* push imm32; popfq */
+    emit32(e, X86_AC_FLAG | 2);
+    emit8(e, 0x9d);
+    emit_reg_gs(e, 0, W32, 0x80, 7, VCPU(direction));
     emit8(e, 0);
     emit8(e, 0x74);
     emit8(e, 1);
     emit8(e, 0xfd); /* std */
+    emit_patch8(e, none, e->pos);
 }
 
 /* Host flags = aflags. Destroys RAX and RCX. */
 static void load_flags(struct emit *e)
 {
-    load_direction(e);
+    load_rare_flags(e);
     emit_load_gs(e, W32, H_RAX, VCPU(cpu.aflags));
     emit_mov(e, W32, H_RCX, H_RAX);
     emit_reg_reg(e, W32, 0xc1, 5, H_RCX); /* shr ecx, 11: OF to bit 0 */
@@ -153,7 +180,7 @@ static uint64_t stub_access(struct emit *e)
     uint64_t start = here(e);
     save_gprs(e);
     emit_store_gs(e, W64, VCPU(window_delta), H_R8);
-    emit8(e, 0xfc); /* cld */
+    clear_for_c(e);
     emit_load_gs(e, W64, H_RDI, VCPU(self));
     emit_mov(e, W64, H_RSI, H_R10);
     emit_mov(e, W32, H_RDX, H_R9);
@@ -164,7 +191,7 @@ static uint64_t stub_access(struct emit *e)
     uint32_t failed = emit_jcc_later(e, CC_E);
     emit_mov(e, W64, H_R10, H_RAX);
     emit_load_gs(e, W64, H_RSP, VCPU(host_rsp));
-    load_direction(e);
+    load_rare_flags(e);
     load_gprs(e);
     emit_load_gs(e, W64, H_R8, VCPU(window_delta));
     emit8(e, 0xc3);
@@ -183,7 +210,7 @@ static uint64_t stub_bounce(struct emit *e)
     pop(e, H_R9);
     emit_store_gs(e, W64, VCPU(exit_pc), H_R9);
     save_gprs(e);
-    emit8(e, 0xfc); /* cld */
+    clear_for_c(e);
     to_c_stack(e);
     emit_mov_imm(e, H_RAX, BT_EXIT_SLOW);
     leave(e);

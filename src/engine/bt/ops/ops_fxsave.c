@@ -11,13 +11,18 @@ enum op_result op_fpu_unavailable(struct x86_cpu *cpu, const struct insn *insn)
     return OP_JUMP;
 }
 
-/* The operand of FXSAVE and FXRSTOR: segment checks, then #GP(0) unless 16-byte aligned. */
+/*
+ * The operand of FXSAVE and FXRSTOR: segment checks, then #GP(0) unless 16-byte aligned. Which of
+ * its misalignments are #AC(0) instead is up to the processor (SDM vol. 2, FXSAVE); the host's way.
+ */
 static int fx_operand(struct x86_cpu *cpu, const struct insn *insn, bool write, uint64_t *linear)
 {
     if (fpu_check(cpu, FPU_FXSAVE) < 0)
         return -1;
     if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), XS_LEGACY_SIZE, write,
                    linear) < 0)
+        return -1;
+    if (mmu_check_alignment(cpu, *linear, 4) < 0)
         return -1;
     return *linear & 15 ? x86_raise_error(cpu, X86_GP, 0) : 0;
 }

@@ -5,7 +5,7 @@
 /*
  * VGATHER and VPGATHER (SDM vol. 2): opcodes 90 and 92 have dword indices, 91 and 93 qword indices;
  * VEX.W selects qword elements. An element that was loaded clears its mask, so that a fault leaves
- * an instruction that can simply be run again.
+ * an instruction that can simply be run again. Alignment is never checked, as on the host.
  */
 struct gather {
     unsigned target, mask, index; /* vector registers */
@@ -81,8 +81,8 @@ static bool gather_elements(struct gather *g, struct x86_cpu *cpu, const struct 
         uint8_t *mask = g->mask_bytes + i * g->element;
 
         if ((mask[g->element - 1] & 0x80) &&
-            seg_read(cpu, seg, gather_offset(g, cpu, insn, i), g->target_bytes + i * g->element,
-                     g->element) < 0)
+            seg_read_parts(cpu, seg, gather_offset(g, cpu, insn, i),
+                           g->target_bytes + i * g->element, g->element, 1) < 0)
             return false;
         xs_zero(mask, g->element);
     }

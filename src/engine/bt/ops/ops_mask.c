@@ -4,7 +4,8 @@
 
 /*
  * Moves under a mask. Elements whose mask bit is clear are not accessed and cannot fault; the
- * others are all checked before the first one moves.
+ * others are all checked before the first one moves. Alignment is checked for MASKMOVQ and
+ * MASKMOVDQU only, in units of 8 bytes whatever the mask, as on the host.
  */
 
 struct masked_move {
@@ -38,8 +39,8 @@ static int masked_write(const struct masked_move *move, const uint8_t *from)
             return -1;
     }
     for (unsigned i = 0; i < move->count; i++) {
-        if (selected(move, i) && seg_write(cpu, move->seg, element_offset(move, i),
-                                           from + i * move->element, move->element) < 0)
+        if (selected(move, i) && seg_write_parts(cpu, move->seg, element_offset(move, i),
+                                                 from + i * move->element, move->element, 1) < 0)
             return -1;
     }
     return 0;
@@ -50,8 +51,8 @@ static int masked_read(const struct masked_move *move, uint8_t *to)
 {
     xs_zero(to, (size_t)move->count * move->element);
     for (unsigned i = 0; i < move->count; i++) {
-        if (selected(move, i) && seg_read(move->cpu, move->seg, element_offset(move, i),
-                                          to + i * move->element, move->element) < 0)
+        if (selected(move, i) && seg_read_parts(move->cpu, move->seg, element_offset(move, i),
+                                                to + i * move->element, move->element, 1) < 0)
             return -1;
     }
     return 0;
@@ -113,6 +114,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     /* Unlike the AVX ones these check all bytes (which the SDM leaves to the processor). */
     for (unsigned i = 0; i < move.count; i += 8) {
         if (seg_linear(cpu, move.seg, element_offset(&move, i), 8, true, &linear) < 0 ||
+            mmu_check_alignment(cpu, linear, 8) < 0 ||
             mmu_probe(cpu, linear, 8, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
             return OP_FAULT;
     }

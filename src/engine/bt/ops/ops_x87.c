@@ -146,10 +146,11 @@ static enum op_result operand(struct x86_cpu *cpu, const struct insn *insn, unsi
         if (xs_get16(cpu->xsave + XS_FSW) & FSW_ES)
             return x87_error(cpu);
     }
-    return seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), size, write,
-                      linear) < 0
-               ? OP_FAULT
-               : OP_NEXT;
+    if (seg_linear(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), size, write, linear) <
+            0 ||
+        mmu_check_alignment(cpu, *linear, environment_size(insn) == ENV16 ? 2 : 4) < 0)
+        return OP_FAULT;
+    return OP_NEXT;
 }
 
 enum op_result op_fnstenv(struct x86_cpu *cpu, const struct insn *insn)

@@ -85,6 +85,8 @@ int64_t string_map(const struct string_walk *walk, enum x86_segreg seg, uint64_t
     uint64_t linear, bytes, in_page, delta;
 
     bytes = reach(walk, seg, offset, write, &linear);
+    if ((linear & (walk->size - 1u)) && x86_checks_alignment(cpu))
+        return 0;
     in_page = linear & (PAGE - 1);
     bytes = smaller(bytes, PAGE - in_page);
     if (bytes < walk->size)
@@ -116,7 +118,8 @@ int string_probe(const struct string_walk *walk, enum x86_segreg seg, uint64_t o
     struct x86_cpu *cpu = walk->cpu;
     uint64_t linear;
 
-    if (seg_linear(cpu, seg, offset, walk->size, write, &linear) < 0)
+    if (seg_linear(cpu, seg, offset, walk->size, write, &linear) < 0 ||
+        mmu_check_alignment(cpu, linear, walk->size) < 0)
         return -1;
     return mmu_probe(cpu, linear, walk->size,
                      mmu_cpl_access(cpu) | (write ? (unsigned)MMU_WRITE : 0));

@@ -28,7 +28,8 @@ uint64_t string_remaining(const struct string_walk *walk);
 /*
  * Finds host memory for up to count elements at offset, going in the walk's direction, within one
  * page. Returns how many are there from *host on (downwards: before it, with *host the first one);
- * 0: the first one must go through seg_read/seg_write; -1: page fault recorded.
+ * 0: the first one must go through seg_read/seg_write, which may raise faults; -1: page fault
+ * recorded.
  */
 int64_t string_map(const struct string_walk *walk, enum x86_segreg seg, uint64_t offset, bool write,
                    uint64_t count, uint8_t **host);

@@ -64,6 +64,15 @@ static inline void store_le(void *p, unsigned size, uint64_t value)
         ((struct unaligned16 *)p)->value = (uint16_t)value;
 }
 
+/*
+ * What the alignment check demands of a far pointer whose offset has opsize bytes (SDM vol. 3,
+ * table 6-7); of m16:64, which the table does not know, as much as of m16:32.
+ */
+static inline unsigned far_pointer_alignment(unsigned opsize)
+{
+    return opsize == 2 ? 2 : 4;
+}
+
 static inline uint64_t size_mask(unsigned size) /* 1, 2, 4 or 8 bytes */
 {
     return size == 8 ? ~0ull : (1ull << (8 * size)) - 1;

@@ -66,6 +66,13 @@ static int frame_overflow(struct x86_cpu *cpu, const struct frame_stack *stack)
     return x86_raise_error(cpu, X86_SS_FAULT, stack->error);
 }
 
+/* The frame's items all have the alignment of the first. */
+static int frame_check_alignment(struct x86_cpu *cpu, const struct frame_stack *stack,
+                                 uint64_t offset, unsigned size)
+{
+    return stack->user ? mmu_check_alignment(cpu, frame_linear(stack, offset), size) : 0;
+}
+
 /* Every item on its own, in the order of pushing, all checked before the first is written. */
 static int frame_push_each(struct x86_cpu *cpu, const struct frame_stack *stack,
                            const uint64_t *items, unsigned count, unsigned size)
@@ -77,6 +84,8 @@ static int frame_push_each(struct x86_cpu *cpu, const struct frame_stack *stack,
         sp = (sp - size) & stack->mask;
         if (!frame_fits(stack, sp, size))
             return frame_overflow(cpu, stack);
+        if (frame_check_alignment(cpu, stack, sp, size) < 0)
+            return -1;
         if (memory_probe(cpu, frame_linear(stack, sp), size, access) < 0)
             return -1;
     }
@@ -104,8 +113,11 @@ int frame_push(struct x86_cpu *cpu, struct frame_stack *stack, const uint64_t *i
     uint64_t low = (stack->sp - total) & stack->mask;
     uint8_t *host = NULL;
 
-    if (frame_contiguous(stack, low, total) && frame_fits(stack, low, total))
+    if (frame_contiguous(stack, low, total) && frame_fits(stack, low, total)) {
+        if (frame_check_alignment(cpu, stack, low, size) < 0)
+            return -1;
         host = tlb_hit(cpu, frame_linear(stack, low), total, stack->user, true);
+    }
     if (__builtin_expect(host != NULL, 1))
         frame_store(host, items, count, size);
     else if (frame_push_each(cpu, stack, items, count, size) < 0)
@@ -128,6 +140,8 @@ int frame_pop(struct x86_cpu *cpu, struct frame_stack *stack, uint64_t *items, u
 
         if (!frame_fits(stack, sp, total))
             return frame_overflow(cpu, stack);
+        if (frame_check_alignment(cpu, stack, sp, size) < 0)
+            return -1;
         if (__builtin_expect(host != NULL, 1))
             source = host;
         else if (memory_read(cpu, linear, bytes, total, stack->user ? MMU_USER : 0) < 0)
@@ -141,6 +155,8 @@ int frame_pop(struct x86_cpu *cpu, struct frame_stack *stack, uint64_t *items, u
         items[i] = 0;
         if (!frame_fits(stack, sp, size))
             return frame_overflow(cpu, stack);
+        if (frame_check_alignment(cpu, stack, sp, size) < 0)
+            return -1;
         if (memory_read(cpu, frame_linear(stack, sp), &items[i], size, stack->user ? MMU_USER : 0) <
             0)
             return -1;

@@ -27,8 +27,8 @@ static int far_operand(struct x86_cpu *cpu, const struct insn *insn, struct far_
     if (insn->opcode != OPCODE_CALL_DIRECT && insn->opcode != OPCODE_JMP_DIRECT) {
         if (!insn->mem.present)
             return x86_raise(cpu, X86_UD);
-        if (seg_read(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), memory,
-                     insn->opsize + 2u) < 0)
+        if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), memory,
+                           insn->opsize + 2u, far_pointer_alignment(insn->opsize)) < 0)
             return -1;
         pointer = memory;
     }

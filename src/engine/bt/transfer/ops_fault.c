@@ -86,6 +86,12 @@ int fault_deliver(struct x86_cpu *cpu)
                 cpu->cr2 = cpu->fault.cr2;
             cpu->fault = (struct x86_fault){.vector = X86_DF, .has_error = true};
         }
+        /*
+         * A handler at CPL 3 on a stack that is misaligned itself: processors never come out of
+         * this. The instruction faults again when it is run again, but interrupts get through.
+         */
+        if (first.vector == X86_AC && cpu->fault.vector == X86_AC)
+            return -1;
         first = cpu->fault;
     }
     return 0;

@@ -159,8 +159,8 @@ enum op_result op_load_far_pointer(struct x86_cpu *cpu, const struct insn *insn)
 
     if (!insn->mem.present)
         return op_undefined(cpu);
-    if (seg_read(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), pointer,
-                 insn->opsize + 2u) < 0)
+    if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), pointer,
+                       insn->opsize + 2u, far_pointer_alignment(insn->opsize)) < 0)
         return OP_FAULT;
     if (segment_load(cpu, seg, (uint16_t)load_le(pointer + insn->opsize, 2)) < 0)
         return OP_FAULT;

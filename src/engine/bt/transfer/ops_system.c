@@ -148,6 +148,8 @@ enum op_result op_arpl(struct x86_cpu *cpu, const struct insn *insn)
 
 /* --- GDTR and IDTR --- */
 
+enum { TABLE_ALIGNMENT = 4 }; /* of their image (SDM vol. 3, table 6-7) */
+
 static enum op_result load_table(struct x86_cpu *cpu, const struct insn *insn,
                                  struct x86_table *table)
 {
@@ -159,8 +161,8 @@ static enum op_result load_table(struct x86_cpu *cpu, const struct insn *insn,
         return fault_ud(cpu);
     if (cpu->cpl != 0)
         return fault_error(cpu, X86_GP, 0);
-    if (seg_read(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image, 2 + base_size) <
-        0)
+    if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
+                       2 + base_size, TABLE_ALIGNMENT) < 0)
         return OP_FAULT;
     base = load_le(image + 2, base_size);
     if (base_size == 8 && !mmu_canonical(base))
@@ -200,8 +202,8 @@ static enum op_result store_table(struct x86_cpu *cpu, const struct insn *insn,
         return fault_error(cpu, X86_GP, 0);
     store_le(image, 2, table->limit);
     store_le(image + 2, base_size, table->base);
-    if (seg_write(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image, 2 + base_size) <
-        0)
+    if (seg_write_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
+                        2 + base_size, TABLE_ALIGNMENT) < 0)
         return OP_FAULT;
     return OP_NEXT;
 }
