@@ -205,8 +205,6 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
 {
     if (native->outcome == OUTCOME_TIMEOUT && guest->outcome == OUTCOME_TIMEOUT)
         return 0;
-    if (native->out.rflags & X86_AC_FLAG)
-        return 0; /* alignment checks are a known difference */
     if (between_instructions(c, native))
         return 0;
     if (native->vector == X86_DB && native->out.rip - c->in.rip > c->code_size)

@@ -324,7 +324,7 @@ static bool emit_mov_imm(struct gen *g, unsigned reg, uint32_t value)
     return true;
 }
 
-/* For POPF: an image that neither traps nor checks alignment. */
+/* For POPF: an image that seldom traps or checks alignment. */
 static void emit_push_flags(struct gen *g)
 {
     uint32_t image = (uint32_t)random_u64(&g->r) & 0x0020ced5;
@@ -332,6 +332,8 @@ static void emit_push_flags(struct gen *g)
     unsigned n = 0;
     if (random_percent(&g->r, 10))
         image |= X86_TF; /* traps behind the instruction that follows POPF */
+    if (random_percent(&g->r, 10))
+        image |= X86_AC_FLAG;
     if (g->c->mode == 16)
         b[n++] = 0x66;
     b[n++] = 0x68;

@@ -160,6 +160,8 @@ static void choose_registers(struct gen *g)
         in->rflags |= 0x400; /* DF */
     if (random_percent(r, 10))
         in->rflags |= flags & 0x204000; /* NT, ID */
+    if (random_percent(r, 8))
+        in->rflags |= 0x40000; /* AC */
 }
 
 static void put16(uint8_t *p, unsigned value)

@@ -229,7 +229,8 @@ static void make_state(struct guest_side *g)
     struct x86_cpu *cpu = &g->initial;
     uint64_t base = system_base(g);
     bool wide = g->mode == 64;
-    cpu->cr0 = X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG;
+    cpu->cr0 =
+        X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_PG;
     cpu->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE |
                X86_CR4_FSGSBASE | X86_CR4_DE;
     cpu->xcr0 = 7;

@@ -112,6 +112,7 @@ __attribute__((noinline)) static void save_signal_state(ucontext_t *uc)
 __attribute__((no_sanitize("address", "undefined"))) static void
 on_signal(int number, siginfo_t *info, void *context)
 {
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~0x40000ull); /* AC */
     struct native_context *nc = &native_context;
     ucontext_t *uc = context;
     uint64_t fs = _readfsbase_u64(), gs = _readgsbase_u64();
@@ -172,16 +173,19 @@ static uint8_t *map_memory(void)
     return alias;
 }
 
-/* 64-bit code below 4 GiB that goes on to native_leave: the way out of compatibility mode. */
-static void map_trampoline(void)
+/*
+ * 64-bit code within reach of the tests that goes on to native_leave. Alignment may be checked on
+ * the way.
+ */
+static void map_trampoline(uint64_t address)
 {
-    uint8_t *p = mmap((void *)LINEAR_TRAMPOLINE, PAGE, PROT_READ | PROT_WRITE,
+    uint8_t *p = mmap((void *)(uintptr_t)address, PAGE, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (p == MAP_FAILED)
         _exit(1);
     uint64_t target = (uint64_t)(uintptr_t)native_leave;
-    memcpy(p, "\xff\x25\0\0\0\0", 6); /* jmp [rip+0] */
-    memcpy(p + 6, &target, 8);
+    memcpy(p, "\xff\x25\2\0\0\0", 6); /* jmp [rip+2] */
+    memcpy(p + 8, &target, 8);
     mprotect(p, PAGE, PROT_EXEC);
 }
 
@@ -227,18 +231,19 @@ static void install_handlers(void)
 /* --- one test --- */
 
 /* Jumps to native_leave, in every mode without touching a register or flag. */
-static void write_end(uint8_t *p, unsigned mode, bool exact)
+static void write_end(uint8_t *p, uint32_t linear, unsigned mode, bool exact)
 {
     if (exact) {
         p[0] = 0xcd;
         p[1] = VECTOR_END;
         return;
     }
-    uint64_t target = mode == 64 ? (uint64_t)(uintptr_t)native_leave : LINEAR_TRAMPOLINE;
+    uint32_t target = LINEAR_TRAMPOLINE;
     uint16_t selector = 0x33;
-    if (mode == 64) {
-        memcpy(p, "\xff\x25\0\0\0\0", 6);
-        memcpy(p + 6, &target, 8);
+    if (mode == 64) { /* the upper copy has a trampoline of its own, at the same distance */
+        target -= linear + 5;
+        *p = 0xe9;
+        memcpy(p + 1, &target, 4);
         return;
     }
     if (mode == 16)
@@ -255,7 +260,8 @@ static void run_test(const struct insn_case *c, struct insn_result *r, uint8_t *
     memcpy(memory + CODE_BYTES, template, MEMORY_BYTES);
     memset(memory, 0xcc, CODE_BYTES);
     memcpy(memory + c->code_start, c->code, c->code_size);
-    write_end(memory + c->code_start + c->code_size, c->mode, c->exact_end);
+    unsigned end = c->code_start + c->code_size;
+    write_end(memory + end, (uint32_t)LINEAR_CODE + end, c->mode, c->exact_end);
     nc->state = c->in;
     nc->mode = c->mode;
     if (c->mode == 64) {
@@ -314,7 +320,8 @@ static void child_main(struct native *n, int requests, int replies)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     memory_template(template);
     uint8_t *memory = map_memory();
-    map_trampoline();
+    map_trampoline(LINEAR_TRAMPOLINE);
+    map_trampoline(LINEAR_HIGH + LINEAR_TRAMPOLINE);
     load_ldt();
     native_context.host_mxcsr = 0x1f80;
     install_handlers();
