@@ -21,6 +21,8 @@ serial=
 display=none
 screenshot=
 bios=
+debugcon=
+debugcon_port=0x402
 set -- "$@" --
 # Rotates through the arguments: takes ours from the front, appends QEMU's at the back.
 while [ "$1" != -- ]; do
@@ -59,8 +61,9 @@ while [ "$1" != -- ]; do
         file:*) set -- "$@" -chardev "file,id=debug,path=${value#file:}" ;;
         *) fail "--debugcon $value has no counterpart" ;;
         esac
-        set -- "$@" -device isa-debugcon,iobase=0x402,chardev=debug
+        debugcon=1
         ;;
+    --debugcon-port) debugcon_port=$value ;;
     --trace) ;;
     *) fail "$option has no counterpart" ;;
     esac
@@ -87,6 +90,7 @@ none) set -- "$@" -serial none ;;
 file:*) set -- "$@" -serial "$serial" ;;
 '') [ "$display" = text ] || set -- "$@" -serial mon:stdio ;;
 esac
+[ -z "$debugcon" ] || set -- "$@" -device "isa-debugcon,iobase=$debugcon_port,chardev=debug"
 [ -z "$screenshot" ] || echo "qemu_runner: --screenshot is ignored" >&2
 set -- "$system" -machine pc,accel=tcg -nodefaults -vga std -no-reboot -cpu "$cpu" \
     -m "$memory" "$@"

@@ -69,7 +69,8 @@ struct vd_config {
     const char *append;   /* kernel command line, needs kernel */
     /* Character devices: "stdio", "file:PATH", "none"; NULL: "none". stdio goes to one of them. */
     const char *serial[VD_SERIAL_COUNT]; /* COM1, COM2 */
-    const char *debugcon;                /* port 402h; the device exists only if this is set */
+    const char *debugcon;                /* a port that prints; exists only if this is set */
+    uint16_t debugcon_port;              /* where; default 402h, the firmware's */
     const char *display;                 /* "none", "text"; NULL: "none" */
     unsigned trace;                      /* enum vd_trace */
     uint16_t debug_exit_port;            /* isa-debug-exit, see VD_DEBUG_EXIT; 0: no such device */

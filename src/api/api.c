@@ -78,6 +78,7 @@ void vd_config_init(struct vd_config *config)
 {
     memset(config, 0, sizeof(*config));
     config->ram_size = 128ull << 20;
+    config->debugcon_port = 0x402;
 }
 
 static bool is_cpu_model(const char *name)
@@ -196,6 +197,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .initrd = config->initrd,
         .append = config->append,
         .debugcon = vm->chardevs[DEBUGCON],
+        .debugcon_port = config->debugcon_port,
         .debug_exit_port = config->debug_exit_port,
         .test_device = config->test_device != 0,
         .no_reboot = config->no_reboot != 0,

@@ -22,6 +22,7 @@ enum option_id {
     OPT_APPEND,
     OPT_SERIAL,
     OPT_DEBUGCON,
+    OPT_DEBUGCON_PORT,
     OPT_DISPLAY,
     OPT_NOGRAPHIC,
     OPT_SCREENSHOT,
@@ -57,6 +58,8 @@ static const struct option_spec specs[] = {
      "COM1, given again COM2: stdio, file:PATH or none.\n"
      "On a terminal, Ctrl-A x quits and Ctrl-A h shows help"},
     {"debugcon", "DEVICE", OPT_DEBUGCON, NULL, "firmware's debug port 402h"},
+    {"debugcon-port", "PORT", OPT_DEBUGCON_PORT, NULL,
+     "the same elsewhere, e.g. 0x190 to see a test suite's codes"},
     {"display", "KIND", OPT_DISPLAY, NULL,
      "text: the text screen on this terminal; none.\n"
      "Default: text if there is no --serial, else none"},
@@ -208,6 +211,17 @@ static enum run_parse set_debug_exit(struct run_options *options, const char *va
     return RUN_PARSE_GO;
 }
 
+static enum run_parse set_debugcon_port(struct run_options *options, const char *value)
+{
+    uint64_t port;
+    if (!parse_number(value, &port) || !port || port > UINT16_MAX) {
+        usage_error("'%s' is not a port for the debug console (1 to 0xffff)", value);
+        return RUN_PARSE_USAGE;
+    }
+    options->config.debugcon_port = (uint16_t)port;
+    return RUN_PARSE_GO;
+}
+
 /* "isa-debug-exit[,iobase=PORT][,iosize=N]" with QEMU's defaults, or "pc-testdev". */
 static enum run_parse set_device(struct run_options *options, const struct args *args)
 {
@@ -331,6 +345,8 @@ static enum run_parse set_option(struct run_options *options, int id, const stru
     case OPT_DEBUGCON:
         config->debugcon = args->value;
         return RUN_PARSE_GO;
+    case OPT_DEBUGCON_PORT:
+        return set_debugcon_port(options, args->value);
     case OPT_DISPLAY:
         return set_display(options, args);
     case OPT_SCREENSHOT:

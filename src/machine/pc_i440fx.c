@@ -29,7 +29,7 @@ enum {
 };
 enum { IOAPIC_PIN_INTR = 0, IOAPIC_PIN_TIMER = 2, IOAPIC_ID = 0 };
 enum { VRAM_SIZE = 16 << 20, CPU_COUNT = 1 };
-enum { FW_CFG_PORT = 0x510, DEBUGCON_PORT = 0x402 };
+enum { FW_CFG_PORT = 0x510 };
 static const uint64_t low_ram_max = 0xc0000000, pci_hole_min = 0x80000000, four_gib = 1ull << 32;
 static const uint64_t apic_timer_hz = 1000000000;
 
@@ -314,7 +314,7 @@ static int map_isa_ports(struct pc *pc, const struct machine_config *config, str
         {0x2f8, 8, &uart16550_ops, &pc->serial[1], "serial", false},
         {0x3f8, 8, &uart16550_ops, &pc->serial[0], "serial", false},
         {0x4d0, 2, &i8259_elcr_ops, &pc->pic, "elcr", false},
-        {DEBUGCON_PORT, 1, &debugcon_ops, &pc->debugcon, "debugcon", !config->debugcon},
+        {config->debugcon_port, 1, &debugcon_ops, &pc->debugcon, "debugcon", !config->debugcon},
         {config->debug_exit_port, 4, &isa_debug_exit_ops, &pc->debug_exit, "isa-debug-exit",
          !config->debug_exit_port},
     };

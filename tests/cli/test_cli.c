@@ -116,10 +116,10 @@ static void test_help(void **state)
     struct run result;
     run(&result, "run --help");
     static const char *const options[] = {
-        "-m SIZE",          "--kernel",      "--initrd",     "--append",     "--cpu",
-        "--serial",         "--display",     "--screenshot", "--engine",     "--bios",
-        "--vgabios",        "--debugcon",    "--trace",      "--stats",      "--log",
-        "--isa-debug-exit", "--exact-flags", "--no-reboot",  "--time-limit", "--nographic"};
+        "-m SIZE",          "--kernel",        "--initrd",     "--append",     "--cpu",
+        "--serial",         "--display",       "--screenshot", "--engine",     "--bios",
+        "--vgabios",        "--debugcon-port", "--trace",      "--stats",      "--log",
+        "--isa-debug-exit", "--exact-flags",   "--no-reboot",  "--time-limit", "--nographic"};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         assert_non_null(strstr(result.out, options[i]));
     for (const char *line = result.out; *line;) { /* fits a terminal */
@@ -163,6 +163,10 @@ static void test_usage_errors(void **state)
     expect_error(words("run --bios %s --serial telegraph", bios), 1, "'telegraph'", "stdio");
     expect_error("run --serial none --serial none --serial none", 1, "serial", "2");
     expect_error(words("run --bios %s --serial stdio --debugcon stdio", bios), 1, "stdio", "once");
+    expect_error("run --debugcon-port 0x10000", 1, "'0x10000'", "port");
+    expect_error("run --debugcon-port 0", 1, "'0'", "port");
+    expect_error(words("run --bios %s --debugcon none --debugcon-port 0x3f8", bios), 2, "3f8",
+                 "serial");
     expect_error("run --isa-debug-exit=front", 1, "'front'", "port");
     expect_error("run --isa-debug-exit=0", 1, "'0'", "port");
     expect_error("run --isa-debug-exit=0x10000", 1, "'0x10000'", "port");

@@ -159,6 +159,14 @@ static void test_serial_pipes(void **state)
     assert_int_equal(text[0], 'd');
     close(fd);
     unlink(path);
+    snprintf(options, sizeof(options),
+             "--isa-debug-exit --serial none --debugcon file:%s --debugcon-port 0x190", path);
+    expect(&bios_progress, options, 1, "", "");
+    fd = open(path, O_RDONLY);
+    assert_int_equal(read(fd, text, sizeof(text)), 2);
+    assert_memory_equal(text, "\x0e\xff", 2);
+    close(fd);
+    unlink(path);
     start(&program, &bios_echo, "--isa-debug-exit --serial stdio");
     assert_int_equal(write(program.in, "Hello World\x01!", 13), 13);
     assert_int_equal(wait_program(&program), 7);
@@ -321,9 +329,9 @@ static int make_folder(void **state)
 
 static int remove_folder(void **state)
 {
-    static const struct bios *const all[] = {&bios_debug_exit, &bios_power_off, &bios_triple_fault,
-                                             &bios_reset,      &bios_halt,      &bios_spin,
-                                             &bios_serial,     &bios_echo,      &bios_early};
+    static const struct bios *const all[] = {
+        &bios_debug_exit, &bios_power_off, &bios_triple_fault, &bios_reset, &bios_halt,
+        &bios_spin,       &bios_serial,    &bios_echo,         &bios_early, &bios_progress};
     (void)state;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         char path[256];
