@@ -2,14 +2,16 @@
 # Fetches what the guest tests and benchmarks boot, unmodified, from the Debian mirror that this
 # system's apt uses, and builds the initramfs images.
 #
-#   scripts/get_guests.sh [DIR]        default: guests/ beside scripts/
+#   scripts/get_guests.sh [--refresh] [--all] [DIR]        default: guests/ beside scripts/
 #
 # DIR afterwards holds
 #   vmlinuz-amd64  vmlinuz-686-pae  vmlinuz-686     Debian's 6.1 kernels
 #   busybox-amd64  busybox-i386                     from busybox-static
-#   xen  memtest-x64  memtest-ia32                  the hypervisor (unzipped), Memtest86+
 #   initrd-amd64.gz  initrd-i386.gz                 busybox and scripts/guest_init.sh, nothing else
 #   versions.txt                                    package versions and checksums
+# and with --all, for the tests,
+#   xen  memtest-x64  memtest-ia32                  the hypervisor (unzipped), Memtest86+
+#   ovmf  u-boot                                    firmware images: UEFI, and U-Boot for 64 bits
 #
 # apt gets a private configuration (both architectures, own lists, empty status), so the system's
 # own lists and dpkg architectures stay as they are and no root is needed. A complete DIR is left
@@ -18,10 +20,16 @@ set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 refresh=no
-if [ "${1:-}" = --refresh ]; then
-    refresh=yes
+needed="vmlinuz-amd64 vmlinuz-686-pae vmlinuz-686 busybox-amd64 busybox-i386"
+others="xen memtest-x64 memtest-ia32 ovmf u-boot"
+while :; do
+    case ${1:-} in
+    --refresh) refresh=yes ;;
+    --all) needed="$needed $others" ;;
+    *) break ;;
+    esac
     shift
-fi
+done
 guests=${1:-$(dirname -- "$here")/guests}
 
 fail() {
@@ -71,15 +79,16 @@ newest_kernel() {
         grep -E "^linux-image-6\.1\.[0-9]+-[0-9]+-$1-unsigned\$" | sort -V | tail -n 1
 }
 
-# fetch PACKAGE:ARCHITECTURE: downloads into cache/deb unless there; apt checks the signature
+# fetch PACKAGE:ARCHITECTURE (a package for all counts as either): downloads into cache/deb unless there; apt checks the signature
 # chain and the checksum. Prints the file name.
 fetch() {
     version=$(apt-cache show --no-all-versions "$1" 2>/dev/null |
         sed -n 's/^Version: //p' | head -n 1)
     [ -n "$version" ] || fail "the package archive has no ${1%:*} for ${1#*:}"
-    deb=${1%:*}_$(printf %s "$version" | sed 's/:/%3a/g')_${1#*:}.deb
+    architecture=$(apt-cache show --no-all-versions "$1" | sed -n 's/^Architecture: //p' | head -n 1)
+    deb=${1%:*}_$(printf %s "$version" | sed 's/:/%3a/g')_$architecture.deb
     if ! dpkg-deb --info "$cache/deb/$deb" >/dev/null 2>&1; then
-        rm -f "$cache/deb/${1%:*}"_*_"${1#*:}.deb"
+        rm -f "$cache/deb/${1%:*}"_*_"$architecture.deb"
         (cd "$cache/deb" && apt-get -qq download "$1" >"$cache/download.log" 2>&1) ||
             fail "cannot download $1: $(grep -m 1 '^E:' "$cache/download.log" ||
                 tail -n 1 "$cache/download.log")"
@@ -127,8 +136,7 @@ verify_kernel() {
 }
 
 files_present() {
-    for file in vmlinuz-amd64 vmlinuz-686-pae vmlinuz-686 busybox-amd64 busybox-i386 xen \
-        memtest-x64 memtest-ia32; do
+    for file in $needed; do
         [ -s "$guests/$file" ] || return 1
     done
     (cd "$guests" && sha256sum --status -c versions.txt 2>/dev/null)
@@ -159,6 +167,22 @@ update_lists() {
     touch "$private/updated"
 }
 
+# get_file PACKAGE PATTERN TARGET
+get_file() {
+    deb=$(fetch "$1:amd64")
+    unpack_file "$deb" "$2" "$3"
+    grep -qx "# $deb" "$cache/packages.txt" || echo "# $deb" >>"$cache/packages.txt"
+}
+
+get_others() {
+    get_file xen-hypervisor-4.17-amd64 './boot/xen-*.gz' "$cache/xen.gz"
+    gzip -dc "$cache/xen.gz" >"$guests/xen"
+    get_file memtest86+ './boot/memtest86+x64.bin' "$guests/memtest-x64"
+    get_file memtest86+ './boot/memtest86+ia32.bin' "$guests/memtest-ia32"
+    get_file ovmf './usr/share/ovmf/OVMF.fd' "$guests/ovmf"
+    get_file u-boot-qemu './usr/lib/u-boot/qemu-x86_64/u-boot.rom' "$guests/u-boot"
+}
+
 get_packages() {
     echo "get_guests: fetching Debian kernels and busybox into $guests"
     make_apt_configuration
@@ -181,16 +205,11 @@ get_packages() {
         unpack_file "$deb" './bin/busybox' "$guests/busybox-$architecture"
         echo "# $deb" >>"$cache/packages.txt"
     done
-    deb=$(fetch xen-hypervisor-4.17-amd64:amd64)
-    unpack_file "$deb" './boot/xen-*.gz' "$cache/xen.gz"
-    gzip -dc "$cache/xen.gz" >"$guests/xen"
-    echo "# $deb" >>"$cache/packages.txt"
-    deb=$(fetch memtest86+:amd64)
-    for word in x64 ia32; do
-        unpack_file "$deb" "./boot/memtest86+$word.bin" "$guests/memtest-$word"
-    done
-    echo "# $deb" >>"$cache/packages.txt"
-    (cd "$guests" && cat cache/packages.txt && sha256sum vmlinuz-* busybox-* xen memtest-*) \
+    case $needed in
+    *$others) get_others ;;
+    esac
+    # shellcheck disable=SC2086
+    (cd "$guests" && cat cache/packages.txt && sha256sum $needed) \
         >"$cache/versions.new"
     mv "$cache/versions.new" "$guests/versions.txt"
     rm -rf "$cache/deb"

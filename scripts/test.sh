@@ -31,6 +31,6 @@ ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=halt_on_error=1:print
     ctest --test-dir build-asan -LE 'guest|slow|check' -j "$jobs" --output-on-failure \
     --no-tests=error
 step "guests"
-scripts/get_guests.sh
+scripts/get_guests.sh --all
 step "all tests but the slow ones"
 ctest --test-dir build -LE slow -j "$jobs" --output-on-failure --no-tests=error
