@@ -41,7 +41,6 @@ static void system_calls(void)
     keeps(0xc0000080, rdmsr(0xc0000080) | 1); /* EFER.SCE */
     refuses(0xc0000080, rdmsr(0xc0000080) | 1 << 1);
     refuses(0xc0000080, rdmsr(0xc0000080) | 1ull << 40);
-#ifdef __x86_64__
     static const uint32_t addresses[] = {0xc0000082, 0xc0000083, 0xc0000100, 0xc0000101,
                                          0xc0000102};
     for (unsigned i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
@@ -49,7 +48,6 @@ static void system_calls(void)
         keeps(addresses[i], ~address);
         refuses(addresses[i], non_canonical);
     }
-#endif
 }
 
 static void misc_enable(void)
