@@ -135,6 +135,34 @@ static void interrupt_comes_at_once(void)
     CHECK(hits[0x61] == 4, hits[0x61]);
 }
 
+/* Whatever opens the way for a pending interrupt: it is taken once, and not later than that. */
+static void pending_interrupt(void)
+{
+    expect_vector(0x62);
+    for (unsigned i = 1; i <= 1000; i++) {
+        apic_write(APIC_ICR, SELF | ASSERT | 0x62);
+        __asm__ volatile("sti; hlt; cli");
+        CHECK(hits[0x62] == i, hits[0x62]);
+        if (hits[0x62] != i)
+            return;
+    }
+#ifdef __x86_64__
+    hits[0x62] = 0;
+    for (unsigned i = 1; i <= 1000; i++) {
+        unsigned masked, taken;
+        __asm__ volatile("movq %0, %%cr8; sti" : : "r"(0xful) : "memory");
+        apic_write(APIC_ICR, SELF | ASSERT | 0x62);
+        masked = hits[0x62];
+        __asm__ volatile("movq %0, %%cr8" : : "r"(0ul) : "memory");
+        taken = hits[0x62];
+        __asm__ volatile("cli");
+        CHECK(masked == i - 1 && taken == i, taken);
+        if (taken != i)
+            return;
+    }
+#endif
+}
+
 static volatile bool isr_seen, irr_seen;
 
 static void look(const struct frame *frame)
@@ -238,6 +266,7 @@ void test_main(void)
     task_priority_register();
 #endif
     interrupt_comes_at_once();
+    pending_interrupt();
     priorities();
     errors();
     nmis();
