@@ -75,7 +75,6 @@ static void reset_segments(struct x86_cpu *cpu)
 
 static void reset_msrs(struct x86_cpu *cpu)
 {
-    cpu->efer = 0;
     cpu->star = cpu->lstar = cpu->cstar = cpu->fmask = cpu->kernel_gs_base = 0;
     cpu->sysenter_cs = cpu->sysenter_esp = cpu->sysenter_eip = 0;
     cpu->pat = reset_pat;
@@ -97,7 +96,7 @@ static void reset_msrs(struct x86_cpu *cpu)
     cpu->xcr0 = 1;
 }
 
-void x86_reset(struct x86_cpu *cpu)
+void x86_init(struct x86_cpu *cpu)
 {
     cpu->exit_window = 0;
     cpu->intr_wanted = 0;
@@ -111,14 +110,12 @@ void x86_reset(struct x86_cpu *cpu)
     cpu->rip = 0xfff0;
     reset_segments(cpu);
 
-    cpu->cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET;
-    cpu->cr2 = cpu->cr3 = cpu->cr4 = 0;
+    cpu->cr0 = (cpu->cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
+    cpu->cr2 = cpu->cr3 = cpu->cr4 = cpu->efer = 0;
     zero_words(cpu->pdpte, 4);
     zero_words(cpu->dr, 8);
     cpu->dr[6] = 0xffff0ff0;
     cpu->dr[7] = 0x400;
-    reset_msrs(cpu);
-    reset_vectors(cpu);
 
     cpu->halted = 0;
     cpu->nmi_pending = cpu->nmi_blocked = 0;
@@ -126,6 +123,14 @@ void x86_reset(struct x86_cpu *cpu)
     cpu->reset_request = 0;
     cpu->fault = (struct x86_fault){0};
     cpu->dirty = X86_DIRTY_MODE | X86_DIRTY_ADDRESS;
+}
+
+void x86_reset(struct x86_cpu *cpu)
+{
+    x86_init(cpu);
+    cpu->cr0 |= X86_CR0_CD | X86_CR0_NW;
+    reset_msrs(cpu);
+    reset_vectors(cpu);
 }
 
 void x86_set_iflag(struct x86_cpu *cpu, bool on)

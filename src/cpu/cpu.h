@@ -272,6 +272,8 @@ void x86_set_rflags(struct x86_cpu *cpu, uint64_t rflags);
 
 /* State after RESET (SDM vol. 3, table 10-1); keeps platform, mmu and cpuid. */
 void x86_reset(struct x86_cpu *cpu);
+/* State after INIT: x87, SSE and AVX state, MSRs but EFER, CR0.CD and CR0.NW stay as they are. */
+void x86_init(struct x86_cpu *cpu);
 
 /* Recomputes read_end and write_end after base, limit or attr changed. */
 void segment_update_bounds(struct x86_segment *seg);

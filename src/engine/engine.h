@@ -43,6 +43,7 @@ struct engine_ops {
     void (*vcpu_interrupt)(struct vcpu *vcpu); /* INTR may have changed; async-signal-safe */
     void (*vcpu_nmi)(struct vcpu *vcpu);
     void (*vcpu_reset)(struct vcpu *vcpu); /* as RESET#; only while not running */
+    void (*vcpu_init)(struct vcpu *vcpu);  /* as INIT#; only while not running */
     /* State by value: between engines, snapshots, lockstep tests. Pointers inside are ignored by
      * set. */
     void (*vcpu_get_state)(struct vcpu *vcpu, struct x86_cpu *state);

@@ -106,11 +106,13 @@ static void carry_out_reset(struct machine *machine)
     enum reset_kind kind = machine->reset_wanted;
     machine->reset_wanted = RESET_NONE;
     machine->button = false;
-    if (kind == RESET_ALL)
+    if (kind == RESET_ALL) {
         pc_reset(&machine->pc);
-    else
+        machine->engine->vcpu_reset(machine->vcpu);
+    } else {
         as_set_a20(machine->pc.as, true); /* or the reset vector is not where the BIOS is */
-    machine->engine->vcpu_reset(machine->vcpu);
+        machine->engine->vcpu_init(machine->vcpu);
+    }
 }
 
 static void on_service(void *ctx)

@@ -52,6 +52,39 @@ static void reset_state(void **state)
     assert_true(cpu.dirty & X86_DIRTY_ADDRESS);
 }
 
+/* SDM vol. 3, table 10-1 (INIT column). */
+static void init_state(void **state)
+{
+    static struct x86_cpu cpu, before;
+
+    (void)state;
+    assert_int_equal(cpuid_model_init(&cpu.cpuid, "pentium3", NULL), 0);
+    x86_reset(&cpu);
+    cpu.cr0 = 0x80010033;
+    cpu.cr2 = cpu.cr3 = cpu.cr4 = cpu.efer = cpu.rip = cpu.gpr[X86_RBX] = 0x10;
+    cpu.pat = 6;
+    cpu.tsc_offset = cpu.tsc_adjust = cpu.sysenter_eip = cpu.lstar = cpu.xcr0 = 7;
+    cpu.mtrr_def_type = 0xc06;
+    cpu.mtrr_var[3] = cpu.mc_ctl[2] = 9;
+    cpu.xsave[0] = 0x7f;
+    cpu.xsave[160] = 0x33; /* XMM0 */
+    before = cpu;
+    x86_init(&cpu);
+    assert_int_equal(cpu.cr0, 0x10);
+    assert_int_equal(cpu.cr2 | cpu.cr3 | cpu.cr4 | cpu.efer | cpu.gpr[X86_RBX], 0);
+    assert_int_equal(cpu.rip, 0xfff0);
+    assert_int_equal(cpu.seg[X86_CS].base, 0xffff0000);
+    assert_int_equal(cpu.gpr[X86_RDX], 0x686);
+    assert_int_equal(cpu.pat, 6);
+    assert_int_equal(cpu.tsc_offset + cpu.tsc_adjust + cpu.sysenter_eip + cpu.lstar + cpu.xcr0, 35);
+    assert_int_equal(cpu.mtrr_def_type, 0xc06);
+    assert_int_equal(cpu.mtrr_var[3] + cpu.mc_ctl[2], 18);
+    assert_memory_equal(cpu.xsave, before.xsave, sizeof(cpu.xsave));
+    cpu.cr0 = 0x60000011;
+    x86_init(&cpu);
+    assert_int_equal(cpu.cr0, 0x60000010);
+}
+
 /* The host loads the image of a processor after RESET and finds FCW 0040H and MXCSR 1F80H. */
 static void reset_image_is_loadable(void **state)
 {
@@ -179,9 +212,13 @@ static void faults_are_data(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reset_state),          cmocka_unit_test(reset_image_is_loadable),
-        cmocka_unit_test(flags_split_and_join), cmocka_unit_test(opening_the_interrupt_window),
-        cmocka_unit_test(segment_bounds),       cmocka_unit_test(real_mode_segment),
+        cmocka_unit_test(init_state),
+        cmocka_unit_test(reset_state),
+        cmocka_unit_test(reset_image_is_loadable),
+        cmocka_unit_test(flags_split_and_join),
+        cmocka_unit_test(opening_the_interrupt_window),
+        cmocka_unit_test(segment_bounds),
+        cmocka_unit_test(real_mode_segment),
         cmocka_unit_test(faults_are_data),
     };
 

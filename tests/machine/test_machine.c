@@ -22,7 +22,7 @@ enum { MIB = 1 << 20, BIOS_SIZE = 256 * 1024 };
 
 struct vcpu {
     struct engine_config config;
-    atomic_int kicked, interrupts, nmis, resets;
+    atomic_int kicked, interrupts, nmis, resets, inits;
     int phase;
 };
 
@@ -78,6 +78,10 @@ static void fake_reset(struct vcpu *vcpu)
 {
     vcpu->resets++;
 }
+static void fake_init(struct vcpu *vcpu)
+{
+    vcpu->inits++;
+}
 static void fake_get_state(struct vcpu *vcpu, struct x86_cpu *state)
 {
     (void)vcpu;
@@ -98,6 +102,7 @@ static const struct engine_ops fake_engine = {.name = "fake",
                                               .vcpu_interrupt = fake_interrupt,
                                               .vcpu_nmi = fake_nmi,
                                               .vcpu_reset = fake_reset,
+                                              .vcpu_init = fake_init,
                                               .vcpu_get_state = fake_get_state,
                                               .vcpu_stats = fake_stats};
 
@@ -385,7 +390,8 @@ static enum vcpu_exit guest_resets(struct vcpu *vcpu, int phase)
         return VCPU_EXIT_KICK;
     }
     default:
-        GUEST_EQUAL(vcpu->resets, 2);
+        GUEST_EQUAL(vcpu->resets, 1);
+        GUEST_EQUAL(vcpu->inits, 1);
         GUEST_EQUAL(config_read(vcpu, 1, 0, 0x60, 1), 0x0b); /* devices keep their state */
         return VCPU_EXIT_SHUTDOWN;
     }

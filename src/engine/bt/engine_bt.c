@@ -177,6 +177,13 @@ static void vcpu_reset(struct vcpu *vcpu)
     start_over(vcpu);
 }
 
+static void vcpu_init(struct vcpu *vcpu)
+{
+    bt_park_vectors(&vcpu->cpu);
+    x86_init(&vcpu->cpu);
+    start_over(vcpu);
+}
+
 static void vcpu_get_state(struct vcpu *vcpu, struct x86_cpu *state)
 {
     bt_park_vectors(&vcpu->cpu);
@@ -205,6 +212,7 @@ const struct engine_ops engine_bt = {
     .vcpu_interrupt = vcpu_interrupt,
     .vcpu_nmi = vcpu_nmi,
     .vcpu_reset = vcpu_reset,
+    .vcpu_init = vcpu_init,
     .vcpu_get_state = vcpu_get_state,
     .vcpu_set_state = vcpu_set_state,
     .vcpu_stats = bt_print_stats,

@@ -6,10 +6,16 @@
  */
 #include "board.h"
 
-enum { RESUME = 0x1000, ICR_INIT_SELF = 5 << 8 | 1 << 14 };
+enum { MSR_SYSENTER_EIP = 0x176, RESUME = 0x1000, ICR_INIT_SELF = 5 << 8 | 1 << 14 };
 
 extern const uint8_t resume_code[], resume_code_end[];
 bool across_reset(void (*how)(void));
+
+static void use_sse(void)
+{
+    uint32_t cr4;
+    __asm__ volatile("movl %%cr4, %0; orl $0x600, %0; movl %0, %%cr4" : "=&r"(cr4));
+}
 
 static void keyboard_command(uint8_t command)
 {
@@ -65,10 +71,20 @@ static void reset(void (*how)(void), uint64_t line)
     write32(0x2000000, marker);
     out32(0xe0, marker); /* a hard reset would clear the test device's register */
     __asm__ volatile("movl %0, %%cr2" : : "r"(marker));
+    __asm__ volatile("fninit; movd %0, %%xmm5; fldpi" : : "r"(marker));
+    wrmsr(MSR_SYSENTER_EIP, marker);
+    uint64_t tsc = rdtsc() + (1ull << 40);
+    wrmsr(MSR_TSC, tsc);
     CHECK(across_reset(how), line);
+    use_sse();
     uint32_t cr2;
     __asm__ volatile("movl %%cr2, %0" : "=r"(cr2));
     CHECK(cr2 == 0, cr2);
+    uint32_t xmm5;
+    uint16_t status;
+    __asm__ volatile("movd %%xmm5, %0; fnstsw %1" : "=r"(xmm5), "=a"(status));
+    CHECK(xmm5 == marker && (status & 0x3800) == 0x3800, xmm5); /* TOP is 7 */
+    CHECK(rdmsr(MSR_SYSENTER_EIP) == marker && rdtsc() >= tsc, rdmsr(MSR_SYSENTER_EIP));
     CHECK(read32(0x2000000) == marker, read32(0x2000000));
     CHECK(in32(0xe0) == marker, in32(0xe0));
     CHECK(apic_read(APIC_SVR) == 0xff, apic_read(APIC_SVR));
@@ -80,6 +96,7 @@ static void reset(void (*how)(void), uint64_t line)
 void test_main(void)
 {
     board_use_apic();
+    use_sse();
     reset(by_port92, __LINE__);
     CHECK(in8(0x92) & 1, in8(0x92)); /* the bit that did it stays */
     reset(by_pulse, __LINE__);
