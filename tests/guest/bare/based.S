@@ -123,6 +123,20 @@ test_main:
     lldt %ax
     movw $OUR_TR, %ax
     ltr %ax
+    /* ARPL needs no write access as long as it has nothing to write. */
+    movw $READ_ONLY, %ax
+    movw %ax, %es
+    movw $0xfff3, SCRATCH
+    movl $2, %ebx
+    xorl %eax, %eax
+    arpl %bx, %es:SCRATCH
+    jz bad
+    movw $0xfff0, SCRATCH
+    FAULT(13, 0, arpl %bx, %es:SCRATCH)
+    arpl %bx, SCRATCH
+    jnz bad
+    movzwl SCRATCH, %eax
+    EXPECT(0xfff2, %eax)
     movl $TABLES, %eax
     movl %eax, %cr3
     movl %cr0, %eax
