@@ -1,7 +1,7 @@
 /*
  * Instructions whose operands are device memory (the test device's), against the same instructions
- * on RAM: results, flags and every byte of memory must agree, also when a port has the other side
- * of the transfer.
+ * on RAM: results, flags and every byte of memory must agree, also when the operand crosses a page
+ * or a port has the other side of the transfer.
  */
 #include "board.h"
 
@@ -19,7 +19,7 @@ struct outcome {
 };
 typedef void operation(uint8_t *operand, struct outcome *io);
 
-static uint8_t ram[SIZE] __attribute__((aligned(64)));
+static uint8_t ram[3 * 4096] __attribute__((aligned(4096)));
 
 /* rdi or edi: the operand; a, b, c, d, si as in *io. */
 #define OPERATION(name, ...)                                                                       \
@@ -87,6 +87,10 @@ OPERATION(cmps, "movl $9, %%ecx\n\tlea -5(" R("di") "), " R("si") "\n\trepe cmps
                                                                       "si") "\n\tsahf")
 OPERATION(lods, "mov " R("di") ", " R("si") "\n\tmovl $3, %%ecx\n\trep lodsl\n\t"
                                             "sub " R("di") ", " R("si") "\n\ttestl %%eax, %%eax")
+OPERATION(smsw, "smsw (" R("di") ")\n\tlmsw (" R("di") ")\n\ttestl %%eax, %%eax")
+OPERATION(tables,
+          "sidt (" R("di") ")\n\tlidt (" R("di") ")\n\tstr 20(" R("di") ")\n\t"
+                                                                        "testl %%eax, %%eax")
 OPERATION(outs, "mov " R("di") ", " R("si") "\n\tmovl $0xe0, %%edx\n\tmovl $5, %%ecx\n\t"
                                             "rep outsl\n\tinl %%dx, %%eax\n\tsub " R("di") ", " R(
                                                 "si") "\n\ttestl %%eax, %%eax")
@@ -108,7 +112,8 @@ static const struct {
     ROW(btc_imm), ROW(bsf),        ROW(movzx),       ROW(bswap_store), ROW(set_store),
     ROW(cmov),    ROW(push_pop),   ROW(push_there),  ROW(call_there),  ROW(sse_store),
     ROW(x87),     ROW(stos),       ROW(stos_down),   ROW(scas),        ROW(movs_over),
-    ROW(cmps),    ROW(lods),       ROW(outs),        ROW(ins),
+    ROW(cmps),    ROW(lods),       ROW(outs),        ROW(ins),         ROW(smsw),
+    ROW(tables),
 #undef ROW
 };
 
@@ -130,13 +135,15 @@ static unsigned difference(const uint8_t *a, const uint8_t *b)
     return i;
 }
 
-static void compare(unsigned index, uint8_t *memory)
+/* Both areas begin so many bytes into a page. */
+static void compare(unsigned index, unsigned offset)
 {
     enum { ARITHMETIC = 0x8d5 };
     const char *name = operations[index].name;
-    struct outcome wanted = run(operations[index].run, ram);
+    uint8_t *memory = (uint8_t *)(uintptr_t)(DEVICE + offset);
+    struct outcome wanted = run(operations[index].run, ram + offset);
     struct outcome got = run(operations[index].run, memory);
-    unsigned at = difference(ram, memory);
+    unsigned at = difference(ram + offset, memory);
     board_check(at == SIZE, name, at, __LINE__);
     board_check(got.a == wanted.a && got.b == wanted.b && got.c == wanted.c, name, got.a, __LINE__);
     board_check(got.d == wanted.d && got.si == wanted.si && got.di == wanted.di, name, got.di,
@@ -149,8 +156,11 @@ void test_main(void)
     unsigned long cr4;
     __asm__ volatile("mov %%cr4, %0\n\tor $0x600, %0\n\tmov %0, %%cr4" : "=&r"(cr4)); /* OSFXSR */
     for (unsigned i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
-        compare(i, (uint8_t *)(uintptr_t)DEVICE);
-        compare(i, (uint8_t *)(uintptr_t)DEVICE); /* translated already */
+        compare(i, 0);
+        compare(i, 4096 - OPERAND - 8);     /* 16 bytes and strings cross */
+        if (operations[i].run != sse_store) /* MOVAPS */
+            compare(i, 4096 - OPERAND - 1);
+        compare(i, 0); /* translated long ago */
     }
     board_end();
 }
