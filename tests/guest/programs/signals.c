@@ -12,6 +12,7 @@
 #include <sys/utsname.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #ifdef __x86_64__
 enum { PC = REG_RIP, MARK = REG_RBX };
@@ -33,11 +34,13 @@ static volatile struct {
     uint32_t error;
 } seen;
 static sigjmp_buf back;
+#define ALIGNMENT_CHECK 0x40000u
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     const ucontext_t *uc = context;
 
+    __writeeflags(__readeflags() & ~ALIGNMENT_CHECK); /* the handler inherits it */
     seen.number = number;
     seen.code = info->si_code;
     seen.address = (uintptr_t)info->si_addr;
@@ -205,6 +208,20 @@ static void instruction_faults(void)
             "r"(pages + 8192 + 256));
 }
 
+/* EFLAGS.AC; Linux sets CR0.AM. */
+static void alignment_faults(void)
+{
+    const char *aligned = (const char *)pages + 8192 + 256;
+
+#define CHECKS_ON "pushf\n\torl $0x40000, (%%" STACK_POINTER ")\n\tpopf\n\tmovl (%1), %%ecx"
+    PROVOKE(misaligned_load, WANT(SIGBUS, BUS_ADRALN, 17, 0), CHECKS_ON, "movl 2(%1), %%ecx",
+            "r"(aligned));
+    PROVOKE(misaligned_store, WANT(SIGBUS, BUS_ADRALN, 17, 0), CHECKS_ON, "movw %%cx, 4093(%1)",
+            "r"(aligned - 256));
+    PROVOKE(misaligned_x87, WANT(SIGBUS, BUS_ADRALN, 17, 0), CHECKS_ON, "fldl 4(%1)", "r"(aligned));
+#undef CHECKS_ON
+}
+
 /* Traps: the saved program counter is that of the following instruction. */
 static void traps(void)
 {
@@ -275,6 +292,7 @@ int main(void)
     execute_faults();
     arithmetic_faults();
     instruction_faults();
+    alignment_faults();
     traps();
     partial_string();
     printf("signals %d failures\n", failures);
