@@ -7,17 +7,11 @@ enum {
     XSAVE_FCW = 0,
     XSAVE_FTW = 4,
     XSAVE_MXCSR = 24,
-    XSAVE_MXCSR_MASK = 28,
     XSAVE_XSTATE_BV = 512,
 
     RESET_FCW = 0x0040, /* not FNINIT's 037FH */
     RESET_FTW = 0xff,   /* all registers hold +0.0, none is empty (full tag word 5555H) */
     RESET_MXCSR = 0x1f80,
-    /*
-     * What XRSTOR does not look at but FXRSTOR-based code may: every bit that a host with XSAVE
-     * implements, DAZ included.
-     */
-    RESET_MXCSR_MASK = 0xffff,
 
     ATTR_DATA = X86_AR_P | X86_AR_S | X86_AR_WR | X86_AR_A,
     ATTR_LDT = X86_AR_P | 0x2,
@@ -49,7 +43,7 @@ static void reset_vectors(struct x86_cpu *cpu)
     store16(cpu->xsave + XSAVE_FCW, RESET_FCW);
     cpu->xsave[XSAVE_FTW] = RESET_FTW;
     store16(cpu->xsave + XSAVE_MXCSR, RESET_MXCSR);
-    store16(cpu->xsave + XSAVE_MXCSR_MASK, RESET_MXCSR_MASK);
+    /* MXCSR_MASK stays 0: unknown until the host's XSAVE writes it. */
     /* x87 and SSE come from the image (FCW differs from the init state), AVX is in its init state.
      */
     cpu->xsave[XSAVE_XSTATE_BV] = 3;

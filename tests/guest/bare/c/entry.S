@@ -34,7 +34,10 @@ test_main:
     call guest_main
     PASS
 
-/* void guest_enter(struct guest_call *call) */
+/* void guest_enter(struct guest_call *call): see guest.h for the fields. */
+#define CALL_CODE 0
+#define CALL_USER 4
+#define CALL(i)   8 + (i) * WORD /* AX CX DX BX BP SI DI SP */
     .globl guest_enter
 guest_enter:
 #if MODE == 64
@@ -46,34 +49,50 @@ guest_enter:
     pushq %r15
     pushq %rdi
     ARM_ .Lback
-    movl (%rdi), %ebx
-    movl 4(%rdi), %ebp
-    movq 16(%rdi), %rcx
-    movq 24(%rdi), %rdx
-    movq 8(%rdi), %rax
-    testl %ebp, %ebp
-    jne 1f
-    jmp *%rbx
-1:  pushq $USER_DATA32
-    pushq $USER_STACK
+    movl CALL_USER(%rdi), %esi
+    movl CALL_CODE(%rdi), %eax
+    movl $USER_STACK, %ecx
+    cmpq $0, CALL(7)(%rdi)
+    cmovneq CALL(7)(%rdi), %rcx
+    testl %esi, %esi
+    je 1f
+    pushq $USER_DATA32
+    pushq %rcx
     pushq $2
     pushq $USER_CODE
-    pushq %rbx
+    jmp 2f
+1:  movq %rsp, %rcx /* the stack stays */
+    pushq $0
+    pushq %rcx
+    pushq $2
+    pushq $CODE64
+2:  pushq %rax
+    movq CALL(0)(%rdi), %rax
+    movq CALL(1)(%rdi), %rcx
+    movq CALL(2)(%rdi), %rdx
+    movq CALL(3)(%rdi), %rbx
+    movq CALL(4)(%rdi), %rbp
+    movq CALL(5)(%rdi), %rsi
+    movq CALL(6)(%rdi), %rdi
     iretq
 .Lback:
+    pushq %rdi
+    movq 8(%rsp), %rdi
+    movq %rax, CALL(0)(%rdi)
+    movq %rcx, CALL(1)(%rdi)
+    movq %rdx, CALL(2)(%rdi)
+    movq %rbx, CALL(3)(%rdi)
+    movq %rbp, CALL(4)(%rdi)
+    movq %rsi, CALL(5)(%rdi)
+    popq CALL(6)(%rdi)
     movl $0, RESUME
     popq %rdi
-    movq %rax, 8(%rdi)
-    movq %rcx, 16(%rdi)
-    movq %rdx, 24(%rdi)
     popq %r15
     popq %r14
     popq %r13
     popq %r12
     popq %rbp
     popq %rbx
-    cld
-    ret
 #else
     pushl %ebx
     pushl %ebp
@@ -81,33 +100,46 @@ guest_enter:
     pushl %edi
     movl 20(%esp), %edi
     ARM_ .Lback
-    movl (%edi), %ebx
-    movl 4(%edi), %ebp
-    movl 12(%edi), %ecx
-    movl 16(%edi), %edx
-    movl 8(%edi), %eax
-    testl %ebp, %ebp
-    jne 1f
-    jmp *%ebx
-1:  pushl $USER_DATA32
-    pushl $USER_STACK
+    movl CALL_CODE(%edi), %eax
+    movl $USER_STACK, %ecx
+    cmpl $0, CALL(7)(%edi)
+    cmovnel CALL(7)(%edi), %ecx
+    cmpl $0, CALL_USER(%edi)
+    je 1f
+    pushl $USER_DATA32
+    pushl %ecx
     pushl $2
     pushl $USER_CODE
-    pushl %ebx
+    jmp 2f
+1:  pushl $2
+    pushl $CODE32
+2:  pushl %eax
+    movl CALL(0)(%edi), %eax
+    movl CALL(1)(%edi), %ecx
+    movl CALL(2)(%edi), %edx
+    movl CALL(3)(%edi), %ebx
+    movl CALL(4)(%edi), %ebp
+    movl CALL(5)(%edi), %esi
+    movl CALL(6)(%edi), %edi
     iretl
 .Lback:
+    pushl %edi
+    movl 24(%esp), %edi
+    movl %eax, CALL(0)(%edi)
+    movl %ecx, CALL(1)(%edi)
+    movl %edx, CALL(2)(%edi)
+    movl %ebx, CALL(3)(%edi)
+    movl %ebp, CALL(4)(%edi)
+    movl %esi, CALL(5)(%edi)
+    popl CALL(6)(%edi)
     movl $0, RESUME
-    movl 20(%esp), %edi
-    movl %eax, 8(%edi)
-    movl %ecx, 12(%edi)
-    movl %edx, 16(%edi)
     popl %edi
     popl %esi
     popl %ebp
     popl %ebx
+#endif
     cld
     ret
-#endif
 
 /* void guest_fail(unsigned line, uint32_t value) */
     .globl guest_fail

@@ -135,6 +135,16 @@ static void compare(unsigned line, const uint8_t *got, const uint8_t *wanted, un
 
 /* --- FXSAVE --- */
 
+/* The mask of MXCSR is the same before and after the first vector instruction. */
+static void test_mxcsr_mask_after_reset(void)
+{
+    __asm__ volatile("fxsave %0" : "=m"(saved));
+    uint32_t mask = get32(saved + AT_MASK);
+    __asm__ volatile("xorps %%xmm0, %%xmm0; fxsave %0" : "=m"(saved));
+    EXPECT_THAT(get32(saved + AT_MASK) == mask, mask);
+    cases++;
+}
+
 /* Only what it is documented to write changes; pointers are 0 and never addresses of the host. */
 static void test_fxsave(void)
 {
@@ -401,6 +411,7 @@ void guest_main(void)
 {
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
     write_cr0((read_cr0() & ~(uintptr_t)(CR0_EM | CR0_TS)) | CR0_NE | CR0_MP);
+    test_mxcsr_mask_after_reset();
     if (!(cpuid(1, 0).ecx >> 26 & 1)) {
         print("no XSAVE\n");
         return;

@@ -17,12 +17,12 @@ __attribute__((noreturn)) void guest_fail(unsigned line, uint32_t value);
     ((condition) ? (void)0 : guest_fail(__LINE__, (uint32_t)(uintptr_t)(value)))
 
 /*
- * Code that runs until an exception, in ring 0 or 3 (without interrupts). It must not change other
- * registers than these three and flags; they are updated.
+ * Code that runs until an exception, in ring 0 or 3, without interrupts. The registers are loaded
+ * from here and updated; sp is for ring 3 only, where 0 means any stack, and not updated.
  */
 struct guest_call {
     uint32_t code, user;
-    uintptr_t ax, cx, dx;
+    uintptr_t ax, cx, dx, bx, bp, si, di, sp;
 };
 void guest_enter(struct guest_call *call);
 
