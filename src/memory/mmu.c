@@ -145,6 +145,17 @@ static bool grant_write(const struct x86_cpu *cpu, const struct walk *walk,
     return true;
 }
 
+/* The walk for an access that may not come: MMU_DIRECT if it would change no flag. */
+static enum mmu_fill walk_ahead(struct x86_cpu *cpu, uint64_t linear, unsigned access,
+                                struct walk *walk)
+{
+    cpu->mmu->stats.walks++;
+    if (walk_tables(cpu, cpu->mmu->as, linear, false, walk) != WALK_PAGE ||
+        !walk_allows(cpu, walk, access) || !walk_is_accessed(walk, (access & MMU_WRITE) != 0))
+        return MMU_INDIRECT;
+    return MMU_DIRECT;
+}
+
 /* The walk and fill for an access within one page; *gpa unless it faults. */
 static enum mmu_fill fill_page(struct x86_cpu *cpu, uint64_t linear, unsigned access, uint64_t *gpa,
                                uint8_t **host)
@@ -153,8 +164,12 @@ static enum mmu_fill fill_page(struct x86_cpu *cpu, uint64_t linear, unsigned ac
     struct walk walk;
     if (access & MMU_EXEC)
         return mmu_translate(cpu, linear, access, gpa) < 0 ? MMU_FAULT : MMU_INDIRECT;
-    if (translate(cpu, linear, access, &walk) < 0)
+    if (access & MMU_AHEAD) {
+        if (walk_ahead(cpu, linear, access, &walk) != MMU_DIRECT)
+            return MMU_INDIRECT;
+    } else if (translate(cpu, linear, access, &walk) < 0) {
         return MMU_FAULT;
+    }
     *gpa = walk.gpa;
     struct as_page page = as_lookup(mmu->as, walk.gpa);
     if (!page.read || page_is_watched(cpu, linear))
@@ -184,7 +199,10 @@ enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsi
                        uint8_t **host)
 {
     uint64_t gpa;
-    if ((linear & PAGE_OFFSET) + size > RAM_PAGE_SIZE)
+    bool crosses = (linear & PAGE_OFFSET) + size > RAM_PAGE_SIZE;
+    if (crosses && (access & MMU_AHEAD))
+        return MMU_INDIRECT;
+    if (crosses)
         return mmu_probe(cpu, linear, size, access) < 0 ? MMU_FAULT : MMU_INDIRECT;
     if (!(access & MMU_EXEC)) {
         *host = tlb_find(cpu->mmu, linear, size, access);

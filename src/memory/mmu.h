@@ -85,6 +85,9 @@ enum { /* access */
        MMU_EXEC = 2,
        MMU_USER =
            4, /* check as CPL 3; without it: supervisor access (also implicit ones at CPL 3) */
+       /* mmu_fill only: ahead of an access that may not come. Instead of setting accessed or dirty
+          flags it answers MMU_INDIRECT. */
+       MMU_AHEAD = 8,
 };
 /* The access bits for an explicit data access at the current CPL. */
 static inline unsigned mmu_cpl_access(const struct x86_cpu *cpu)
@@ -108,7 +111,7 @@ enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };
  * address of linear and the whole access lies in that page; the TLB holds the page. MMU_INDIRECT:
  * allowed, but must go through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint, a user
  * page accessed by the supervisor under CR4.SMAP, whose permission follows RFLAGS.AC).
- * MMU_FAULT: cpu->fault is set.
+ * MMU_FAULT: cpu->fault is set (never with MMU_AHEAD).
  */
 enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
                        uint8_t **host);

@@ -188,13 +188,27 @@ static bool exchange(const struct walk_entry *entry, unsigned size, uint64_t val
                                        false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
+/* The flags that an access sets in entry i. */
+static uint64_t accessed_flags(const struct walk *walk, unsigned i, bool write)
+{
+    return write && i == walk->levels - 1 ? PTE_A | PTE_D : PTE_A;
+}
+
+bool walk_is_accessed(const struct walk *walk, bool write)
+{
+    for (unsigned i = 0; i < walk->levels; i++) {
+        uint64_t set = accessed_flags(walk, i, write);
+        if ((walk->entries[i].value & set) != set)
+            return false;
+    }
+    return true;
+}
+
 bool walk_set_accessed(struct address_space *as, struct walk *walk, bool write)
 {
     for (unsigned i = 0; i < walk->levels; i++) {
         struct walk_entry *entry = &walk->entries[i];
-        uint64_t set = PTE_A;
-        if (write && i == walk->levels - 1)
-            set |= PTE_D;
+        uint64_t set = accessed_flags(walk, i, write);
         if ((entry->value & set) == set)
             continue;
         uint64_t value = entry->value | set;

@@ -58,6 +58,8 @@ enum walk_result walk_tables(const struct x86_cpu *cpu, struct address_space *as
 /* May this access (MMU_* bits) use the page? (SDM vol. 3, 4.6) */
 bool walk_allows(const struct x86_cpu *cpu, const struct walk *walk, unsigned access);
 
+/* Would walk_set_accessed change nothing? */
+bool walk_is_accessed(const struct walk *walk, bool write);
 /*
  * Sets the accessed flag at every level, and the dirty flag of the page for a write. False: another
  * processor changed an entry meanwhile, walk again.

@@ -29,6 +29,9 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
         return window ? ACCESS_NO_WINDOW : 0; /* beyond the limit of a flat segment */
     if (vcpu->alignment && !window && (linear & (mmu_natural_alignment(size) - 1)))
         return 0; /* #AC comes before what the page walk may raise or change */
+    /* A window's access may never come; #GP for misalignment and #MF come before this one. */
+    if (window || (size >= 16 && (linear & (size - 1))) || bt_x87_pending(vcpu))
+        access |= MMU_AHEAD;
     uint8_t *host;
     switch (mmu_fill(cpu, linear, size, access, &host)) {
     case MMU_DIRECT:
@@ -36,11 +39,7 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
         return (uint64_t)(uintptr_t)host;
     case MMU_INDIRECT:
         return window ? ACCESS_NO_WINDOW : 0;
-    case MMU_FAULT:
-        if (window) /* the access itself, if it comes to that, faults in the other variant */
-            return ACCESS_NO_WINDOW;
-        if ((size >= 16 && (linear & (size - 1))) || bt_x87_pending(vcpu))
-            return 0; /* #GP for misalignment and #MF of an earlier instruction come first */
+    case MMU_FAULT: /* not ahead */
         break;
     }
     vcpu->exit_reason = BT_EXIT_GUEST_FAULT;

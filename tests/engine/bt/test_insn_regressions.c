@@ -268,6 +268,41 @@ static void single_stepped_branch_faults(void **state)
     guest_destroy(&g);
 }
 
+/*
+ * The dirty flag was set for a store that did not happen: one behind a taken branch in a stack
+ * window, and one whose misalignment is an exception.
+ */
+enum { DIRECTORY_ENTRY = 0x202008, ACCESSED = 0x20, DIRTY = 0x40 };
+GUEST_CODE(skipped_push, 64,
+           "mov $0x300000, %esp\n mov -8(%rsp), %rbx\n cmp %eax, %eax\n je 1f\n push %rax\n"
+           "push %rax\n 1: hlt");
+GUEST_CODE(skipped_pop, 64,
+           "mov $0x300000, %esp\n cmp %eax, %eax\n je 1f\n pop %rax\n 1: mov $0xa0000, %esp\n"
+           "hlt");
+GUEST_CODE(misaligned_store, 64, "movaps %xmm0, 0x300008\n hlt");
+GUEST_CODE(unaligned_store, 64, "movups %xmm0, 0x300008\n hlt");
+
+static unsigned flags_after(const uint8_t *code, const uint8_t *end)
+{
+    struct guest g;
+    create(&g, 64);
+    guest_place(&g, code, end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    unsigned flags = dword(&g, DIRECTORY_ENTRY);
+    guest_destroy(&g);
+    return flags & (ACCESSED | DIRTY);
+}
+
+static void stores_that_do_not_happen_make_nothing_dirty(void **state)
+{
+    (void)state;
+    assert_int_equal(flags_after(skipped_push, skipped_push_end), ACCESSED);
+    assert_int_equal(flags_after(skipped_pop, skipped_pop_end), 0);
+    /* the exception's descriptors are there, too */
+    assert_int_equal(flags_after(misaligned_store, misaligned_store_end), ACCESSED);
+    assert_int_equal(flags_after(unaligned_store, unaligned_store_end), ACCESSED | DIRTY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +318,7 @@ int main(void)
         cmocka_unit_test(flat_segment_ends_at_4_gib),
         cmocka_unit_test(invalid_return_faults_at_ret),
         cmocka_unit_test(single_stepped_branch_faults),
+        cmocka_unit_test(stores_that_do_not_happen_make_nothing_dirty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
