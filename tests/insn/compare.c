@@ -1,11 +1,12 @@
 #include "compare.h"
-#include "memory/mmu.h"
 
 #include <string.h>
 
+#include "access.h"
 #include "cpu/cpu.h"
 #include "decoder/insn.h"
 #include "forms.h"
+#include "memory/mmu.h"
 
 #define HOST_USER_END 0x7ffffffff000ull
 
@@ -156,7 +157,18 @@ static uint64_t unwritten_return_address(const struct insn_case *c, const struct
     return (base + ((r->out.gpr[X86_RSP] - insn.opsize) & mask)) % LINEAR_HIGH;
 }
 
-static unsigned compare_exception(const struct insn_result *native, const struct insn_result *guest,
+/* Error code bits that a page fault has in the guest only: natively the page is absent. */
+static uint64_t more_error(const struct insn_case *c, uint64_t linear)
+{
+    enum { PRESENT = 1, RESERVED = 8 };
+    int page = page_number(linear);
+    if (page < 0 || c->rights[page] <= RIGHTS_ABSENT)
+        return 0;
+    return c->rights[page] == RIGHTS_RESERVED ? PRESENT | RESERVED : PRESENT;
+}
+
+static unsigned compare_exception(const struct insn_case *c, const struct insn_result *native,
+                                  const struct insn_result *guest,
                                   const struct compare_rules *rules)
 {
     if (native->vector != guest->vector)
@@ -165,6 +177,7 @@ static unsigned compare_exception(const struct insn_result *native, const struct
     if (native->vector == X86_PF) {
         if (native->cr2 != guest->cr2)
             return DIFF_ERROR;
+        error ^= more_error(c, native->cr2);
         /* The host system hides whether addresses of its own are mapped. */
         if (native->cr2 >= HOST_USER_END ||
             (rules->guest_only && rules->guest_only(rules->ctx, guest->cr2)))
@@ -218,12 +231,13 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
     uint64_t ip_mask = c->mode == 64 ? UINT64_MAX : UINT32_MAX, flag_mask = ~0ull;
     if (native->outcome == OUTCOME_EXCEPTION) {
         if (!any_fault_address(c, case_insn_at(c, a->rip)) && !odd_offset(c, native, guest))
-            differences |= compare_exception(native, guest, rules);
+            differences |= compare_exception(c, native, guest, rules);
         unsigned at = case_insn_at(c, a->rip);
         bool boundary = a->rip == c->in.rip + c->offset[at]; /* a wild jump may lead in between */
-        flag_mask = ~(uint64_t)ARITH | (!boundary            ? 0
-                                        : rules->exact_flags ? ARITH
-                                                             : live_flags(c, at));
+        unsigned certain = rules->exact_flags  ? (unsigned)ARITH
+                           : c->self_modifying ? 0
+                                               : live_flags(c, at);
+        flag_mask = ~(uint64_t)ARITH | (boundary ? certain : 0);
     }
     if ((a->rip ^ b->rip) & ip_mask)
         differences |= DIFF_RIP;
@@ -237,6 +251,10 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
         differences &= ~(unsigned)DIFF_X87;
     if (c->mode == 64 && (a->fs_base != b->fs_base || a->gs_base != b->gs_base))
         differences |= DIFF_BASE;
+    if (c->self_modifying && memcmp(native->code, guest->code, c->code_size))
+        differences |= DIFF_CODE;
+    if (!access_bits_possible(c, native, guest, rules->template))
+        differences |= DIFF_ACCESSED;
     return differences |
            compare_memory(c, native->memory, guest->memory, unwritten_return_address(c, native));
 }

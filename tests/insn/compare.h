@@ -17,13 +17,16 @@ enum difference {
     DIFF_BASE = 1 << 9,
     /* Flags that the manual leaves undefined; alone it is no failure. */
     DIFF_UNDEFINED = 1 << 10,
+    DIFF_ACCESSED = 1 << 11, /* accessed or dirty bits, see access.h */
+    DIFF_CODE = 1 << 12,     /* what the test made of its code */
 };
 
 struct compare_rules {
     /* Addresses that only the guest has, where error codes differ in the P bit. NULL: none. */
     bool (*guest_only)(void *ctx, uint64_t linear);
     void *ctx;
-    bool exact_flags; /* the guest keeps dead flags, too */
+    bool exact_flags;        /* the guest keeps dead flags, too */
+    const uint8_t *template; /* what was in memory, MEMORY_BYTES */
 };
 
 /* enum difference bits, 0: equal. */

@@ -249,12 +249,10 @@ void generate_state(struct gen *g)
         c->code_start = (uint16_t)(PAGE - random_below(&g->r, 48));
     uint64_t linear = LINEAR_CODE + c->code_start + (c->high ? LINEAR_HIGH : 0);
     c->in.rip = segment_offset(g, CS, linear);
-    memset(c->guest_data, GUEST_PAGE_RAM, sizeof(c->guest_data));
-    memset(c->guest_stack, GUEST_PAGE_RAM, sizeof(c->guest_stack));
     if (g->g->plain_memory || random_percent(&g->r, 60))
         return;
-    for (unsigned i = 0; i < DATA_PAGES; i++)
-        c->guest_data[i] = (uint8_t)random_below(&g->r, 3);
-    for (unsigned i = 0; i < STACK_PAGES; i++)
-        c->guest_stack[i] = random_percent(&g->r, 40) ? (uint8_t)random_below(&g->r, 3) : 0;
+    for (unsigned i = 0; i < MEMORY_PAGES; i++) {
+        if (i < DATA_PAGES || random_percent(&g->r, 40))
+            c->behind[i] = (uint8_t)random_below(&g->r, 3);
+    }
 }

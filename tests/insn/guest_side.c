@@ -38,13 +38,15 @@ enum { /* offsets in the system area */
 #define SYSTEM32 0xffe00000ull
 
 enum { SEL_CODE0 = 0x8, SEL_DATA0 = 0x10, SEL_CODE3 = 0x33, SEL_DATA3 = 0x2b };
-enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_PS = 0x80 };
-#define PTE_NX (1ull << 63)
+enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80 };
+#define PTE_NX       (1ull << 63)
+#define PTE_RESERVED (1ull << 51)
 
 struct guest_side {
     struct address_space *as;
     struct vcpu *vcpu;
     unsigned mode;
+    bool wide; /* in long mode: 64-bit code, or compatibility mode */
     uint8_t *ram;
     struct x86_cpu initial, state;
     struct vd_error error;
@@ -118,7 +120,7 @@ static void put64(struct guest_side *g, uint32_t table, unsigned index, uint64_t
 
 static uint64_t system_base(const struct guest_side *g)
 {
-    return g->mode == 64 ? SYSTEM64 : SYSTEM32;
+    return g->wide ? SYSTEM64 : SYSTEM32;
 }
 
 static void make_page_tables(struct guest_side *g)
@@ -136,27 +138,71 @@ static void make_page_tables(struct guest_side *g)
     put64(g, SYS_PD, LINEAR_CODE >> 21, (PHYS_SYSTEM + SYS_PT_CODE) | user);
     put64(g, SYS_PD, LINEAR_DATA >> 21, (PHYS_SYSTEM + SYS_PT_DATA) | user);
     put64(g, SYS_PD, LINEAR_STACK >> 21, (PHYS_SYSTEM + SYS_PT_STACK) | user);
-    for (unsigned i = 0; i < CODE_PAGES; i++)
-        put64(g, SYS_PT_CODE, i, (PHYS_CODE + i * PAGE) | PTE_P | PTE_U);
 }
 
-/* Chooses what is behind the data and stack pages, as the test wants it. */
+struct page_place {
+    uint64_t phys;
+    uint32_t table; /* offset in the system area, of the page table */
+    unsigned index; /* of the entry */
+};
+
+static struct page_place place_of(unsigned number)
+{
+    if (number >= FIRST_CODE_PAGE) {
+        unsigned n = number - FIRST_CODE_PAGE;
+        return (struct page_place){PHYS_CODE + (uint64_t)n * PAGE, SYS_PT_CODE, n};
+    }
+    if (number >= DATA_PAGES) {
+        unsigned n = number - DATA_PAGES;
+        return (struct page_place){PHYS_STACK + (uint64_t)n * PAGE, SYS_PT_STACK, n};
+    }
+    return (struct page_place){PHYS_DATA + (uint64_t)number * PAGE, SYS_PT_DATA, number};
+}
+
+/* A page table entry without its address. */
+static uint64_t entry_rights(unsigned number, enum page_rights rights)
+{
+    uint64_t entry = PTE_P | PTE_U;
+    if (page_writable(number, rights))
+        entry |= PTE_W;
+    if (number < FIRST_CODE_PAGE || rights == RIGHTS_READ)
+        entry |= PTE_NX;
+    if (rights == RIGHTS_ABSENT)
+        entry &= ~(uint64_t)PTE_P;
+    if (rights == RIGHTS_SUPERVISOR)
+        entry = (entry & ~(uint64_t)PTE_U) | PTE_W;
+    if (rights == RIGHTS_RESERVED)
+        entry |= PTE_W | PTE_RESERVED;
+    return entry;
+}
+
+/* Chooses what is behind the pages, and who may use them, as the test wants it. */
 static void set_pages(struct guest_side *g, const struct insn_case *c)
 {
     uint8_t *flags = as_page_flags(g->as);
-    for (unsigned i = 0; i < DATA_PAGES + STACK_PAGES; i++) {
-        bool stack = i >= DATA_PAGES;
-        unsigned n = stack ? i - DATA_PAGES : i;
-        uint64_t phys = (stack ? (uint64_t)PHYS_STACK : (uint64_t)PHYS_DATA) + n * PAGE;
-        enum guest_page kind = stack ? c->guest_stack[n] : c->guest_data[n];
+    for (unsigned i = 0; i < ALL_PAGES; i++) {
+        struct page_place place = place_of(i);
+        enum guest_page kind = i < MEMORY_PAGES ? c->behind[i] : GUEST_PAGE_RAM;
+        uint64_t phys = place.phys;
         if (kind == GUEST_PAGE_MMIO)
             phys = MMIO_BASE + (phys - PHYS_DATA);
         else if (kind == GUEST_PAGE_TRACED)
             flags[phys / PAGE] |= RAM_PAGE_CODE;
-        else
+        else if (i < MEMORY_PAGES)
             flags[phys / PAGE] &= (uint8_t)~RAM_PAGE_CODE;
-        uint64_t write = stack || n < DATA_PAGES - 1 ? (uint64_t)PTE_W : 0;
-        put64(g, stack ? SYS_PT_STACK : SYS_PT_DATA, n, phys | PTE_P | PTE_U | write | PTE_NX);
+        put64(g, place.table, place.index, phys | entry_rights(i, c->rights[i]));
+    }
+}
+
+static void read_accessed(struct guest_side *g, struct insn_result *r)
+{
+    r->accessed = r->dirty = 0;
+    for (unsigned i = 0; i < ALL_PAGES; i++) {
+        struct page_place place = place_of(i);
+        uint64_t entry;
+        memcpy(&entry, system_at(g, place.table) + 8 * place.index, sizeof(entry));
+        r->accessed |= (uint16_t)((entry & PTE_A ? 1u : 0) << i);
+        r->dirty |= (uint16_t)((entry & PTE_D ? 1u : 0) << i);
     }
 }
 
@@ -166,7 +212,7 @@ static void put_gate(struct guest_side *g, unsigned vector)
     bool user = vector == 3 || vector == 4 || vector == VECTOR_END;
     uint64_t low = (target & 0xffff) | (uint64_t)SEL_CODE0 << 16 | 0x8e00ull << 32 |
                    (user ? 0x6000ull << 32 : 0) | (target >> 16 & 0xffff) << 48;
-    if (g->mode == 64) {
+    if (g->wide) {
         put64(g, SYS_IDT, 2 * vector, low);
         put64(g, SYS_IDT, 2 * vector + 1, target >> 32);
     } else {
@@ -190,13 +236,13 @@ static void make_tables(struct guest_side *g)
     make_page_tables(g);
     for (unsigned vector = 0; vector < 256; vector++)
         put_gate(g, vector);
-    put64(g, SYS_GDT, SEL_CODE0 / 8, g->mode == 64 ? 0x00af9b000000ffff : 0x00cf9b000000ffff);
+    put64(g, SYS_GDT, SEL_CODE0 / 8, g->wide ? 0x00af9b000000ffff : 0x00cf9b000000ffff);
     put64(g, SYS_GDT, SEL_DATA0 / 8, 0x00cf93000000ffff);
     for (unsigned i = 1; i < SEGI_COUNT; i++)
         put64(g, SYS_LDT, i, descriptor(&segment_rows[i]));
     uint64_t stack = system_base(g) + SYS_STACK + PAGE;
     uint32_t ss = SEL_DATA0;
-    memcpy(system_at(g, SYS_TSS + 4), &stack, g->mode == 64 ? 8 : 4);
+    memcpy(system_at(g, SYS_TSS + 4), &stack, g->wide ? 8 : 4);
     if (g->mode != 64)
         memcpy(system_at(g, SYS_TSS + 8), &ss, 4);
     memset(system_at(g, SYS_TSS + 0x66), 0xff, 2); /* no I/O permission bitmap */
@@ -228,7 +274,7 @@ static void make_state(struct guest_side *g)
 {
     struct x86_cpu *cpu = &g->initial;
     uint64_t base = system_base(g);
-    bool wide = g->mode == 64;
+    bool wide = g->wide;
     cpu->cr0 =
         X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_PG;
     cpu->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE |
@@ -245,7 +291,7 @@ static void make_state(struct guest_side *g)
     cpu->gdtr = (struct x86_table){.base = base + SYS_GDT, .limit = 0x3f};
     load_segment(&cpu->seg[X86_TR], 0x28, base + SYS_TSS, 0x67, X86_AR_P | 0xb);
     load_segment(&cpu->seg[X86_LDTR], 0x20, base + SYS_LDT, 8 * SEGI_COUNT - 1, X86_AR_P | 0x2);
-    if (wide) {
+    if (g->mode == 64) {
         uint32_t user = X86_AR_P | 3u << X86_AR_DPL_SHIFT | X86_AR_S | X86_AR_A | X86_AR_WR;
         for (unsigned i = 0; i < 6; i++)
             load_segment(&cpu->seg[i], i == X86_SS ? SEL_DATA3 : 0, 0, UINT32_MAX,
@@ -255,7 +301,7 @@ static void make_state(struct guest_side *g)
     }
 }
 
-struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model,
+struct guest_side *guest_side_create(unsigned mode, bool long_mode, const struct cpuid_model *model,
                                      bool exact_flags)
 {
     struct guest_side *g = calloc(1, sizeof(*g));
@@ -265,6 +311,7 @@ struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *mo
         return NULL;
     }
     g->mode = mode;
+    g->wide = long_mode;
     struct engine_config config = {
         .as = g->as,
         .cpuid = *model,
@@ -354,7 +401,7 @@ static void prepare(struct guest_side *g, const struct insn_case *c)
 static void read_frame(struct guest_side *g, struct insn_result *r)
 {
     struct x86_cpu *cpu = &g->state;
-    unsigned word = g->mode == 64 ? 8 : 4;
+    unsigned word = g->wide ? 8 : 4;
     const uint8_t *frame = system_at(g, (uint32_t)(cpu->gpr[X86_RSP] - system_base(g)));
     bool has_error = (cpu->gpr[X86_RSP] & 0xfff) == PAGE - 6 * word;
     uint64_t item[6] = {0};
@@ -393,6 +440,8 @@ static void collect(struct guest_side *g, struct insn_result *r)
     memcpy(r->out.xsave, cpu->xsave, XSAVE_BYTES);
     memcpy(r->memory, g->ram + PHYS_DATA, DATA_BYTES);
     memcpy(r->memory + DATA_BYTES, g->ram + PHYS_STACK, STACK_BYTES);
+    memcpy(r->code, g->ram + PHYS_CODE + g->old_start, CASE_CODE);
+    read_accessed(g, r);
 }
 
 static void run_once(struct guest_side *g, const struct insn_case *c, struct insn_result *r)
@@ -419,6 +468,9 @@ void guest_side_run(struct guest_side *g, const struct insn_case *c, struct insn
 {
     place_code(g, c);
     run_once(g, c, r);
-    if (c->seed % 8 == 0 && r->outcome != OUTCOME_TIMEOUT) /* again, with translated blocks */
-        run_once(g, c, r);
+    if (c->seed % 8 || r->outcome == OUTCOME_TIMEOUT)
+        return;
+    if (c->self_modifying)
+        place_code(g, c);
+    run_once(g, c, r); /* again, with translated blocks */
 }

@@ -10,9 +10,11 @@
 
 struct guest_side;
 
-/* NULL with a message on stderr: the machine cannot be made. mode: 16, 32 or 64; exact_flags: see
- * struct engine_config. */
-struct guest_side *guest_side_create(unsigned mode, const struct cpuid_model *model,
+/*
+ * NULL with a message on stderr: the machine cannot be made. mode: 16, 32 or 64; long_mode: the
+ * first two as compatibility mode; exact_flags: see struct engine_config.
+ */
+struct guest_side *guest_side_create(unsigned mode, bool long_mode, const struct cpuid_model *model,
                                      bool exact_flags);
 void guest_side_destroy(struct guest_side *guest);
 void guest_side_run(struct guest_side *guest, const struct insn_case *c, struct insn_result *r);
@@ -20,7 +22,6 @@ void guest_side_run(struct guest_side *guest, const struct insn_case *c, struct 
 void guest_side_kick(struct guest_side *guest);
 /* Text of the last OUTCOME_LOST. */
 const char *guest_side_error(const struct guest_side *guest);
-void guest_side_trace(struct guest_side *guest, const struct insn_case *c);
 
 /* Linear addresses that are the machine's own, where the native side has nothing. */
 bool guest_side_owns(const struct guest_side *guest, uint64_t linear);

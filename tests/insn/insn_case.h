@@ -7,6 +7,7 @@
  *   LINEAR_STACK  2 pages, read and write
  *
  * with nothing mapped around them. In 64-bit mode all of it is there once more, LINEAR_HIGH above.
+ * A test may have other rights to single pages, see enum page_rights.
  */
 #ifndef VD_TESTS_INSN_CASE_H
 #define VD_TESTS_INSN_CASE_H
@@ -25,6 +26,9 @@ enum {
     DATA_WRITABLE = DATA_BYTES - PAGE,
     STACK_BYTES = STACK_PAGES * PAGE,
     MEMORY_BYTES = DATA_BYTES + STACK_BYTES, /* what is compared: data, then stack */
+    MEMORY_PAGES = DATA_PAGES + STACK_PAGES,
+    FIRST_CODE_PAGE = MEMORY_PAGES, /* pages by number: data, stack, code */
+    ALL_PAGES = MEMORY_PAGES + CODE_PAGES,
 };
 
 #define LINEAR_CODE       0x10000000ull
@@ -61,6 +65,7 @@ enum segment_index {
     SEGI_STACK32,
     SEGI_EXPAND_DOWN,
     SEGI_READ_ONLY,
+    SEGI_CODE_ALIAS, /* the code area, writable */
     SEGI_COUNT
 };
 struct segment_row {
@@ -86,13 +91,45 @@ struct insn_state {
 
 enum guest_page { GUEST_PAGE_RAM, GUEST_PAGE_TRACED, GUEST_PAGE_MMIO };
 
+/* What a test may do with a page. The host has no pages of the last two kinds for it: there they
+ * are absent, and only error codes differ. */
+enum page_rights {
+    RIGHTS_USUAL,  /* read and write; the last data page: read; code: read and execute */
+    RIGHTS_READ,   /* code: not executable */
+    RIGHTS_WRITE,  /* code only: read, write and execute */
+    RIGHTS_ABSENT, /* and the following: no access */
+    RIGHTS_SUPERVISOR,
+    RIGHTS_RESERVED, /* a reserved bit of the page table entry is set */
+    RIGHTS_COUNT
+};
+
+/* Number of the page at a linear address, -1: none of the test's. */
+static inline int page_number(uint64_t linear)
+{
+    uint64_t low = linear >= LINEAR_HIGH ? linear - LINEAR_HIGH : linear;
+    if (low - LINEAR_DATA < DATA_BYTES)
+        return (int)((low - LINEAR_DATA) / PAGE);
+    if (low - LINEAR_STACK < STACK_BYTES)
+        return DATA_PAGES + (int)((low - LINEAR_STACK) / PAGE);
+    return low - LINEAR_CODE < CODE_BYTES ? FIRST_CODE_PAGE + (int)((low - LINEAR_CODE) / PAGE)
+                                          : -1;
+}
+
+static inline bool page_writable(unsigned number, enum page_rights rights)
+{
+    return rights == RIGHTS_WRITE || (rights == RIGHTS_USUAL && number != DATA_PAGES - 1 &&
+                                      number < (unsigned)FIRST_CODE_PAGE);
+}
+
 struct insn_case {
     struct insn_state in;
     uint64_t seed;
-    uint8_t mode;       /* 16, 32, 64 */
-    uint8_t segment[6]; /* LDT indices, order ES CS SS DS FS GS; unused in 64-bit mode */
-    uint8_t guest_data[DATA_PAGES]; /* enum guest_page: what the guest has behind the data */
-    uint8_t guest_stack[STACK_PAGES];
+    uint8_t mode;                 /* 16, 32, 64 */
+    uint8_t segment[6];           /* LDT indices, order ES CS SS DS FS GS; unused in 64-bit mode */
+    uint8_t behind[MEMORY_PAGES]; /* enum guest_page: what the guest has behind data and stack */
+    uint8_t rights[ALL_PAGES];    /* enum page_rights */
+    bool compatibility;           /* 16, 32: the guest runs it in compatibility mode */
+    bool self_modifying;          /* stores to its own code */
     bool exact_end;      /* the native side ends with INT VECTOR_END, as the guest does: slow */
     bool high;           /* 64-bit: code runs at LINEAR_HIGH */
     uint16_t code_start; /* offset in the code area */
@@ -113,7 +150,9 @@ enum outcome { OUTCOME_END, OUTCOME_EXCEPTION, OUTCOME_TIMEOUT, OUTCOME_LOST };
 struct insn_result {
     struct insn_state out;
     uint8_t memory[MEMORY_BYTES] __attribute__((aligned(64)));
-    uint8_t outcome; /* enum outcome */
+    uint8_t code[CASE_CODE];  /* self-modifying tests only */
+    uint16_t accessed, dirty; /* guest only: bits of pages by number */
+    uint8_t outcome;          /* enum outcome */
     uint8_t vector;
     uint64_t error, cr2;
 };

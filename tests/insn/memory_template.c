@@ -25,6 +25,7 @@ const struct segment_row segment_rows[SEGI_COUNT] = {
                         .limit = DATA_BYTES - 1,
                         .big = true,
                         .read_only = true},
+    [SEGI_CODE_ALIAS] = {.base = LINEAR_CODE, .limit = CODE_BYTES - 1},
 };
 
 uint64_t value_interesting(struct random *r)

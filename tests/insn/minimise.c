@@ -69,9 +69,18 @@ static void simplify_state(const struct reducer *r)
     c.in.xsave[512] = 7;
     keep_if_differs(r, &c);
     c = *r->best;
-    memset(c.guest_data, GUEST_PAGE_RAM, sizeof(c.guest_data));
-    memset(c.guest_stack, GUEST_PAGE_RAM, sizeof(c.guest_stack));
+    memset(c.behind, GUEST_PAGE_RAM, sizeof(c.behind));
     keep_if_differs(r, &c);
+    c = *r->best;
+    c.compatibility = false;
+    keep_if_differs(r, &c);
+    for (unsigned i = 0; i < ALL_PAGES; i++) {
+        c = *r->best;
+        if (c.rights[i] == RIGHTS_USUAL)
+            continue;
+        c.rights[i] = RIGHTS_USUAL;
+        keep_if_differs(r, &c);
+    }
 }
 
 void minimise_case(struct session *s, unsigned slot, struct insn_case *c)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "native_layout.h"
+#include "native_memory.h"
 
 struct native_context {
     struct insn_state state; /* in and out */
@@ -143,36 +144,6 @@ on_signal(int number, siginfo_t *info, void *context)
 
 /* --- set-up of the child --- */
 
-static void *map_at(uint64_t address, size_t size, int protection, int fd, off_t offset)
-{
-    void *p = mmap((void *)(uintptr_t)address, size, protection,
-                   MAP_SHARED | MAP_POPULATE | (address ? MAP_FIXED_NOREPLACE : 0), fd, offset);
-    if (p == MAP_FAILED) {
-        perror("insn-diff: mmap");
-        _exit(1);
-    }
-    return p;
-}
-
-/* Returns the writable alias: code, data, stack. */
-static uint8_t *map_memory(void)
-{
-    int fd = memfd_create("insn", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, CODE_BYTES + MEMORY_BYTES) < 0)
-        _exit(1);
-    for (uint64_t high = 0; high <= LINEAR_HIGH; high += LINEAR_HIGH) {
-        map_at(high + LINEAR_CODE, CODE_BYTES, PROT_READ | PROT_EXEC, fd, 0);
-        map_at(high + LINEAR_DATA, DATA_WRITABLE, PROT_READ | PROT_WRITE, fd, CODE_BYTES);
-        map_at(high + LINEAR_DATA + DATA_WRITABLE, PAGE, PROT_READ, fd, CODE_BYTES + DATA_WRITABLE);
-        map_at(high + LINEAR_STACK, STACK_BYTES, PROT_READ | PROT_WRITE, fd,
-               CODE_BYTES + DATA_BYTES);
-    }
-    uint8_t *alias = map_at(0, CODE_BYTES + MEMORY_BYTES, PROT_READ | PROT_WRITE, fd, 0);
-    close(fd);
-    mlockall(MCL_CURRENT); /* a page fault of the host's own would show as an exception */
-    return alias;
-}
-
 /*
  * 64-bit code within reach of the tests that goes on to native_leave. Alignment may be checked on
  * the way.
@@ -253,10 +224,12 @@ static void write_end(uint8_t *p, uint32_t linear, unsigned mode, bool exact)
     memcpy(p + 4, &selector, 2);
 }
 
-static void run_test(const struct insn_case *c, struct insn_result *r, uint8_t *memory,
+static void run_test(const struct insn_case *c, struct insn_result *r, struct native_memory *m,
                      const uint8_t *template)
 {
     struct native_context *nc = &native_context;
+    uint8_t *memory = m->alias;
+    native_memory_protect(m, c);
     memcpy(memory + CODE_BYTES, template, MEMORY_BYTES);
     memset(memory, 0xcc, CODE_BYTES);
     memcpy(memory + c->code_start, c->code, c->code_size);
@@ -293,6 +266,7 @@ static void run_test(const struct insn_case *c, struct insn_result *r, uint8_t *
     r->error = nc->error;
     r->cr2 = nc->cr2;
     memcpy(r->memory, memory + CODE_BYTES, MEMORY_BYTES);
+    memcpy(r->code, memory + c->code_start, c->code_size);
 }
 
 /* --- both processes --- */
@@ -319,7 +293,8 @@ static void child_main(struct native *n, int requests, int replies)
     struct request request;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     memory_template(template);
-    uint8_t *memory = map_memory();
+    struct native_memory memory;
+    native_memory_map(&memory);
     map_trampoline(LINEAR_TRAMPOLINE);
     map_trampoline(LINEAR_HIGH + LINEAR_TRAMPOLINE);
     load_ldt();
@@ -336,7 +311,7 @@ static void child_main(struct native *n, int requests, int replies)
             batch->current = i;
             if (!request.replay)
                 n->generate(n->ctx, &batch->cases[i], request.seed + i);
-            run_test(&batch->cases[i], &batch->results[i], memory, template);
+            run_test(&batch->cases[i], &batch->results[i], &memory, template);
         }
         if (write(replies, &request.slot, 1) != 1)
             _exit(0);

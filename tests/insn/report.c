@@ -31,6 +31,19 @@ static void print_code(const struct insn_case *c)
     printf("  %12llx  end\n", (ull)(c->in.rip + c->code_size));
 }
 
+static void print_pages(const struct insn_case *c)
+{
+    static const char *const behind[] = {"ram", "traced", "mmio"};
+    static const char *const rights[RIGHTS_COUNT] = {"",        ":read",       ":write",
+                                                     ":absent", ":supervisor", ":reserved"};
+    printf("  guest pages:");
+    for (unsigned i = 0; i < ALL_PAGES; i++) {
+        printf("%s", i == DATA_PAGES ? ", stack:" : i == FIRST_CODE_PAGE ? ", code:" : "");
+        printf(" %s%s", i < MEMORY_PAGES ? behind[c->behind[i]] : "x", rights[c->rights[i]]);
+    }
+    printf("%s\n", c->compatibility ? ", compatibility mode" : "");
+}
+
 static void print_initial(const struct insn_case *c)
 {
     static const char *const segments[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
@@ -48,17 +61,7 @@ static void print_initial(const struct insn_case *c)
         }
         printf("\n");
     }
-    printf("  guest pages:");
-    for (unsigned i = 0; i < DATA_PAGES; i++)
-        printf(" %s", c->guest_data[i] == GUEST_PAGE_MMIO     ? "mmio"
-                      : c->guest_data[i] == GUEST_PAGE_TRACED ? "traced"
-                                                              : "ram");
-    printf(", stack:");
-    for (unsigned i = 0; i < STACK_PAGES; i++)
-        printf(" %s", c->guest_stack[i] == GUEST_PAGE_MMIO     ? "mmio"
-                      : c->guest_stack[i] == GUEST_PAGE_TRACED ? "traced"
-                                                               : "ram");
-    printf("\n");
+    print_pages(c);
 }
 
 static void print_outcome(const char *who, const struct insn_result *r)
@@ -109,6 +112,11 @@ void report_case(const struct insn_case *c, const struct insn_result *native,
         print_bytes("xsave", 0, native->out.xsave, guest->out.xsave, 512);
         print_bytes("xsave", 576, native->out.xsave + 576, guest->out.xsave + 576, 256);
     }
+    if (differences & DIFF_ACCESSED)
+        printf("  guest pages (data, stack, code from bit 0 on) accessed %03x, dirty %03x\n",
+               guest->accessed, guest->dirty);
+    if (differences & DIFF_CODE)
+        print_bytes("code", 0, native->code, guest->code, c->code_size);
     if (differences & DIFF_MEMORY) {
         print_bytes("data", 0, native->memory, guest->memory, DATA_BYTES);
         print_bytes("stack", 0, native->memory + DATA_BYTES, guest->memory + DATA_BYTES,

@@ -44,11 +44,14 @@ int session_start(struct session *s, unsigned mode, const struct cpuid_model *mo
     if (form_table_init(&s->forms, mode, model) < 0)
         return -1;
     s->native = native_start(generate_case, &s->generator);
-    s->guest = guest_side_create(mode, model, exact_flags);
-    s->rules =
-        (struct compare_rules){.guest_only = guest_only, .ctx = s, .exact_flags = exact_flags};
+    if (mode != 64)
+        s->guests[0] = guest_side_create(mode, false, model, exact_flags);
+    s->guests[1] = guest_side_create(mode, true, model, exact_flags);
+    memory_template(s->template);
+    s->rules = (struct compare_rules){
+        .guest_only = guest_only, .ctx = s, .exact_flags = exact_flags, .template = s->template};
     start_watchdog();
-    return s->native && s->guest ? 0 : -1;
+    return s->native && s->guests[1] && (mode == 64 || s->guests[0]) ? 0 : -1;
 }
 
 void session_stop(struct session *s)
@@ -57,8 +60,10 @@ void session_stop(struct session *s)
     setitimer(ITIMER_REAL, &timer, NULL);
     if (s->native)
         native_stop(s->native);
-    if (s->guest)
-        guest_side_destroy(s->guest);
+    for (unsigned i = 0; i < 2; i++) {
+        if (s->guests[i])
+            guest_side_destroy(s->guests[i]);
+    }
     form_table_free(&s->forms);
 }
 
@@ -66,23 +71,54 @@ unsigned session_compare(struct session *s, const struct insn_case *c,
                          const struct insn_result *native)
 {
     watched.tests++;
+    s->guest = s->guests[c->mode == 64 || c->compatibility];
     watched.guest = s->guest;
     guest_side_run(s->guest, c, &s->guest_result);
     watched.guest = NULL;
     return compare_results(c, native, &s->guest_result, &s->rules);
 }
 
+/* The outcomes of a slot's first count tests; false: the native side died. */
+static bool replay(struct session *s, unsigned slot, unsigned count)
+{
+    native_replay(s->native, slot, count);
+    return native_wait(s->native, slot) != NULL;
+}
+
+unsigned session_verify_accesses(struct session *s, unsigned slot,
+                                 const struct access_claim *claims, unsigned count)
+{
+    _Static_assert(BATCH >= (unsigned)ACCESS_TESTS_MAX, "room for one claim");
+    struct batch *batch = native_batch(s->native, slot);
+    for (unsigned done = 0; done < count;) {
+        unsigned first = done, tests = 0, at = 0;
+        for (; done < count && tests + ACCESS_TESTS_MAX <= BATCH; done++)
+            tests += access_tests(&claims[done], &batch->cases[tests]);
+        if (!replay(s, slot, tests))
+            return first;
+        for (unsigned i = first; i < done; i++) {
+            if (!access_holds(&claims[i], &batch->results[at]))
+                return i;
+            at += access_test_count(&claims[i]);
+        }
+    }
+    return count;
+}
+
 unsigned session_run(struct session *s, unsigned slot, const struct insn_case *c,
                      const struct insn_result **native)
 {
     struct batch *batch = native_batch(s->native, slot);
-    if (c != &batch->cases[0])
-        batch->cases[0] = *c;
-    native_replay(s->native, slot, 1);
-    batch = native_wait(s->native, slot);
+    struct access_claim claim;
     *native = NULL;
-    if (!batch)
+    batch->cases[0] = *c;
+    if (!replay(s, slot, 1))
         return DIFF_OUTCOME;
-    *native = &batch->results[0];
-    return session_compare(s, &batch->cases[0], &batch->results[0]);
+    s->native_result = batch->results[0];
+    *native = &s->native_result;
+    unsigned differences = session_compare(s, c, *native);
+    if (!access_claim_make(&claim, c, *native, &s->guest_result) ||
+        (differences & ~(unsigned)DIFF_UNDEFINED))
+        return differences;
+    return session_verify_accesses(s, slot, &claim, 1) ? differences : differences | DIFF_ACCESSED;
 }
