@@ -365,6 +365,11 @@ static void emit_indirect(struct gen *g)
     memset(b + n, 0, 8);
     add_fixup(g, g->c->code_size + n, size, false);
     g->fixup[g->fixup_count - 1].target++;
+    if (random_percent(r, 6) && !g->g->no_faults) { /* into data, which is not executable */
+        uint64_t target = segment_offset(g, X86_CS, data_pointer(g));
+        memcpy(b + n, &target, size);
+        g->fixup_count--;
+    }
     append(g, push ? ZYDIS_MNEMONIC_PUSH : ZYDIS_MNEMONIC_MOV, b, n + size);
     n = 0;
     unsigned digit = random_percent(r, 50) ? 2 : 4; /* CALL, JMP */
@@ -552,4 +557,7 @@ void generate_case(void *ctx, struct insn_case *c, uint64_t seed)
     if (c->count == 0)
         append(&g, ZYDIS_MNEMONIC_NOP, (const uint8_t *)"\x90", 1);
     apply_fixups(&g);
+    /* The native end marker is longer than the guest's. */
+    unsigned end = c->code_start + c->code_size;
+    c->exact_end = g.code_limited && end < PAGE && end + END_BYTES > PAGE;
 }

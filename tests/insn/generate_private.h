@@ -39,9 +39,11 @@ struct gen {
     unsigned wanted;         /* instructions */
     unsigned undefined;      /* flags that may be undefined before the next instruction */
     unsigned read_ever, undefined_ever; /* flags, by any instruction so far */
-    bool returns;  /* control flow may go back: to behind a CALL, or wherever RET leads */
-    bool restored; /* XRSTOR or the like was there */
-    bool branched; /* some instruction may be skipped */
+    bool returns;      /* control flow may go back: to behind a CALL, or wherever RET leads */
+    bool restored;     /* XRSTOR or the like was there */
+    unsigned limited;  /* a data or stack page with special rights; ALL_PAGES: none */
+    bool code_limited; /* the second code page has special rights */
+    bool branched;     /* some instruction may be skipped */
 };
 
 struct memory_choice {
@@ -57,6 +59,16 @@ struct memory_choice {
 void generate_state(struct gen *g);
 /* Offset of a linear address in a segment of the test. */
 uint64_t segment_offset(const struct gen *g, unsigned seg, uint64_t linear);
+
+/* --- generate_pages.c --- */
+/* Page rights, what the guest has behind pages. Before any pointer is made. */
+void choose_pages(struct gen *g);
+void choose_code_start(struct gen *g);
+/* Linear addresses, mostly valid. */
+uint64_t data_pointer(struct gen *g);
+uint64_t stack_pointer(struct gen *g);
+/* 0, or LINEAR_HIGH where both can be used. */
+uint64_t high_half(struct gen *g);
 
 /* --- generate_operand.c --- */
 /* A memory operand for ModRM.reg `reg`, with addresses of addrsize bytes. */

@@ -69,45 +69,6 @@ static void choose_roles(struct gen *g)
         g->keep |= (uint16_t)((g->role[i] >= ROLE_POINTER) << i);
 }
 
-static uint64_t high_half(struct gen *g)
-{
-    return g->c->mode == 64 && random_percent(&g->r, 40) ? LINEAR_HIGH : 0;
-}
-
-static uint64_t data_pointer(struct gen *g)
-{
-    struct random *r = &g->r;
-    unsigned dice = random_below(r, 100);
-    uint64_t at;
-    if (dice < 55) /* well inside */
-        at = random_below(r, DATA_WRITABLE / 64) * 64;
-    else if (dice < 75) /* before a page's end */
-        at = (1 + random_below(r, DATA_PAGES - 2)) * PAGE - random_below(r, 48);
-    else if (dice < 92 || g->g->no_faults)
-        at = random_below(r, DATA_WRITABLE);
-    else if (dice < 96) /* read-only */
-        at = DATA_WRITABLE + random_below(r, PAGE);
-    else /* before a hole */
-        at = random_percent(r, 50) ? DATA_BYTES - random_below(r, 40) : random_below(r, 16);
-    return LINEAR_DATA + at + high_half(g);
-}
-
-static uint64_t stack_pointer(struct gen *g)
-{
-    struct random *r = &g->r;
-    uint64_t at = PAGE / 2 + random_below(r, PAGE / 8) * 8;
-    unsigned dice = random_below(r, 100);
-    if (dice < 15)
-        at = PAGE - 64 + random_below(r, 128);
-    else if (dice < 20)
-        at += random_below(r, 8);
-    else if (dice < 23 && !g->g->no_faults)
-        at = random_below(r, 64);
-    else if (dice < 26 && !g->g->no_faults)
-        at = STACK_BYTES - random_below(r, 64);
-    return LINEAR_STACK + at + high_half(g);
-}
-
 static uint64_t small_value(struct random *r)
 {
     switch (random_below(r, 4)) {
@@ -241,18 +202,11 @@ void generate_state(struct gen *g)
     if (c->mode != 64)
         choose_segments(g);
     choose_roles(g);
+    choose_pages(g);
     choose_registers(g);
     choose_x87(g);
     choose_vectors(g);
-    c->code_start = (uint16_t)random_below(&g->r, CODE_BYTES - CASE_CODE - END_BYTES);
-    if (random_percent(&g->r, 25))
-        c->code_start = (uint16_t)(PAGE - random_below(&g->r, 48));
+    choose_code_start(g);
     uint64_t linear = LINEAR_CODE + c->code_start + (c->high ? LINEAR_HIGH : 0);
     c->in.rip = segment_offset(g, CS, linear);
-    if (g->g->plain_memory || random_percent(&g->r, 60))
-        return;
-    for (unsigned i = 0; i < MEMORY_PAGES; i++) {
-        if (i < DATA_PAGES || random_percent(&g->r, 40))
-            c->behind[i] = (uint8_t)random_below(&g->r, 3);
-    }
 }

@@ -243,7 +243,7 @@ static void make_tables(struct guest_side *g)
     uint64_t stack = system_base(g) + SYS_STACK + PAGE;
     uint32_t ss = SEL_DATA0;
     memcpy(system_at(g, SYS_TSS + 4), &stack, g->wide ? 8 : 4);
-    if (g->mode != 64)
+    if (!g->wide)
         memcpy(system_at(g, SYS_TSS + 8), &ss, 4);
     memset(system_at(g, SYS_TSS + 0x66), 0xff, 2); /* no I/O permission bitmap */
 }
