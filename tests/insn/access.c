@@ -1,4 +1,5 @@
 #include "access.h"
+#include "compare.h"
 
 #include <string.h>
 
@@ -9,7 +10,7 @@ enum { ERROR_WRITE = 2 };
 bool access_claim_make(struct access_claim *claim, const struct insn_case *c,
                        const struct insn_result *native, const struct insn_result *guest)
 {
-    if (native->outcome > OUTCOME_EXCEPTION || guest->outcome > OUTCOME_EXCEPTION)
+    if (!compare_knows_accesses(c, native) || guest->outcome > OUTCOME_EXCEPTION)
         return false;
     *claim = (struct access_claim){.c = *c,
                                    .accessed = guest->accessed,

@@ -69,6 +69,21 @@ static bool any_fault_address(const struct insn_case *c, unsigned i)
     return large || (compare && (insn.prefixes & (PREFIX_REP | PREFIX_REPNE)));
 }
 
+/* UD0 and UD1: whether the operand behind their opcode is fetched differs among processors. */
+static bool undefined_opcode(const struct insn_case *c, const struct insn_result *native)
+{
+    struct insn insn;
+    return native->vector == X86_UD && decode(c, case_insn_at(c, native->out.rip), &insn) &&
+           insn.op == OP_UD;
+}
+
+bool compare_knows_accesses(const struct insn_case *c, const struct insn_result *native)
+{
+    return native->outcome == OUTCOME_END ||
+           (native->outcome == OUTCOME_EXCEPTION && !undefined_opcode(c, native) &&
+            !any_fault_address(c, case_insn_at(c, native->out.rip)));
+}
+
 /*
  * An MMX instruction that faults on its operand: some processors have set TOP and tags already,
  * others not.
@@ -204,16 +219,6 @@ static bool odd_offset(const struct insn_case *c, const struct insn_result *nati
     return !mmu_canonical(guest->cr2 - base);
 }
 
-/* UD0 and UD1: whether the operand behind their opcode is fetched differs among processors. */
-static bool undefined_opcode(const struct insn_case *c, const struct insn_result *native,
-                             const struct insn_result *guest)
-{
-    struct insn insn;
-    return native->vector == X86_UD && guest->vector == X86_PF &&
-           native->out.rip == guest->out.rip &&
-           decode(c, case_insn_at(c, native->out.rip), &insn) && insn.op == OP_UD;
-}
-
 /* Ended inside an instruction: a wild jump found one that is not comparable there (INT1, RETF,
  * ...). */
 static bool between_instructions(const struct insn_case *c, const struct insn_result *native)
@@ -234,8 +239,8 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
         return 0; /* single-stepped into what ends the test */
     if (native->vector == X86_DB && guest->vector == X86_PF && gathers(c, native->out.rip))
         return 0; /* the trap of EFLAGS.TF may come between two elements */
-    if (undefined_opcode(c, native, guest))
-        return 0;
+    if (undefined_opcode(c, native) && guest->vector == X86_PF)
+        return native->out.rip == guest->out.rip ? 0 : DIFF_OUTCOME;
     if (native->outcome != guest->outcome)
         return DIFF_OUTCOME;
     const struct insn_state *a = &native->out, *b = &guest->out;

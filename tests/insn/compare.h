@@ -33,6 +33,9 @@ struct compare_rules {
 unsigned compare_results(const struct insn_case *c, const struct insn_result *native,
                          const struct insn_result *guest, const struct compare_rules *rules);
 
+/* False: which pages the instruction that raised the exception accessed before follows no rule. */
+bool compare_knows_accesses(const struct insn_case *c, const struct insn_result *native);
+
 /* The number of the instruction at this address, or the last one before it. */
 unsigned case_insn_at(const struct insn_case *c, uint64_t rip);
 
