@@ -71,6 +71,7 @@ struct vd_config {
     const char *serial[VD_SERIAL_COUNT]; /* COM1, COM2 */
     const char *debugcon;                /* a port that prints; exists only if this is set */
     uint16_t debugcon_port;              /* where; default 402h, the firmware's */
+    const char *post_codes;              /* codes written to ports 80h and 190h, "080 1f\n" each */
     const char *display;                 /* "none", "text"; NULL: "none" */
     unsigned trace;                      /* enum vd_trace */
     uint16_t debug_exit_port;            /* isa-debug-exit, see VD_DEBUG_EXIT; 0: no such device */

@@ -23,7 +23,7 @@ _Static_assert((int)VD_TRACE_BLOCKS == (int)TRACE_BLOCKS && (int)VD_TRACE_EXITS 
                "the same bits");
 
 /* Character devices in the order in which vd_vm holds them. */
-enum { DEBUGCON = VD_SERIAL_COUNT, CHARDEV_COUNT };
+enum { DEBUGCON = VD_SERIAL_COUNT, POST_CARD, CHARDEV_COUNT };
 
 struct vd_vm {
     struct chardev *chardevs[CHARDEV_COUNT];
@@ -91,6 +91,8 @@ static bool is_cpu_model(const char *name)
 
 static const char *chardev_spec(const struct vd_config *config, unsigned index)
 {
+    if (index == POST_CARD)
+        return config->post_codes;
     return index == DEBUGCON ? config->debugcon : config->serial[index];
 }
 
@@ -103,7 +105,8 @@ static int check_terminal(const struct vd_config *config, bool text_display, str
         users += spec && !strcmp(spec, "stdio");
     }
     if (users > 1)
-        return error_set(err, "'stdio' can be used once, by a serial port or the debug console");
+        return error_set(
+            err, "'stdio' can be used once, by a serial port, the debug console or for POST codes");
     if (users && text_display && isatty(STDOUT_FILENO))
         return error_set(err, "the text display and 'stdio' cannot share one terminal");
     return 0;
@@ -198,6 +201,7 @@ static int create_machine(struct vd_vm *vm, const struct vd_config *config, stru
         .append = config->append,
         .debugcon = vm->chardevs[DEBUGCON],
         .debugcon_port = config->debugcon_port,
+        .post_card = vm->chardevs[POST_CARD],
         .debug_exit_port = config->debug_exit_port,
         .test_device = config->test_device != 0,
         .no_reboot = config->no_reboot != 0,

@@ -23,6 +23,7 @@ enum option_id {
     OPT_SERIAL,
     OPT_DEBUGCON,
     OPT_DEBUGCON_PORT,
+    OPT_POST_CODES,
     OPT_DISPLAY,
     OPT_NOGRAPHIC,
     OPT_SCREENSHOT,
@@ -58,6 +59,8 @@ static const struct option_spec specs[] = {
      "COM1, given again COM2: stdio, file:PATH or none.\n"
      "On a terminal, Ctrl-A x quits and Ctrl-A h shows help"},
     {"debugcon", "DEVICE", OPT_DEBUGCON, NULL, "firmware's debug port 402h"},
+    {"post-codes", "DEVICE", OPT_POST_CODES, NULL,
+     "what is written to ports 80h and 190h, a line each"},
     {"debugcon-port", "PORT", OPT_DEBUGCON_PORT, NULL,
      "the same elsewhere, e.g. 0x190 to see a test suite's codes"},
     {"display", "KIND", OPT_DISPLAY, NULL,
@@ -344,6 +347,9 @@ static enum run_parse set_option(struct run_options *options, int id, const stru
         return set_serial(options, args->value);
     case OPT_DEBUGCON:
         config->debugcon = args->value;
+        return RUN_PARSE_GO;
+    case OPT_POST_CODES:
+        config->post_codes = args->value;
         return RUN_PARSE_GO;
     case OPT_DEBUGCON_PORT:
         return set_debugcon_port(options, args->value);

@@ -28,6 +28,7 @@ struct machine_config {
     struct chardev *serial[MACHINE_SERIAL_COUNT]; /* COM1, COM2; NULL: nothing plugged in */
     struct chardev *debugcon;                     /* NULL: no such device */
     uint16_t debugcon_port;                       /* not 0 if there is one */
+    struct chardev *post_card;                    /* NULL: no such device */
     uint16_t debug_exit_port; /* four ports from here on end the run; 0: no such device */
     bool test_device;         /* see devices/test_device.h */
     bool no_reboot;           /* a reset that the guest asks for ends the run */

@@ -18,6 +18,7 @@
 #include "devices/piix3.h"
 #include "devices/piix4_pm.h"
 #include "devices/port92.h"
+#include "devices/post_card.h"
 #include "devices/test_device.h"
 #include "devices/uart16550.h"
 #include "devices/vga.h"
@@ -55,6 +56,7 @@ struct pc {
     struct i8237 dma;
     struct uart16550 serial[MACHINE_SERIAL_COUNT];
     struct debugcon debugcon;
+    struct post_card post_card;
     struct isa_debug_exit debug_exit;
     struct test_device *test_device; /* NULL: absent */
     struct fw_cfg fw_cfg;

@@ -287,11 +287,13 @@ static void init_isa_devices(struct pc *pc, const struct machine_config *config)
         uart16550_init(&pc->serial[i], &serial);
     }
     debugcon_init(&pc->debugcon, config->debugcon);
+    post_card_init(&pc->post_card, config->post_card, &i8237_page_ops, &pc->dma);
     isa_debug_exit_init(&pc->debug_exit, debug_exit, pc);
 }
 
 static int map_isa_ports(struct pc *pc, const struct machine_config *config, struct vd_error *err)
 {
+    bool post_card = config->post_card != NULL;
     const struct {
         uint16_t port, count;
         const struct io_ops *ops;
@@ -306,7 +308,8 @@ static int map_isa_ports(struct pc *pc, const struct machine_config *config, str
         {0x61, 1, &i8254_port61_ops, &pc->pit, "port61", false},
         {0x64, 1, &i8042_command_ops, &pc->kbc, "keyboard", false},
         {0x70, 2, &mc146818_ops, &pc->rtc, "rtc", false},
-        {0x80, 16, &i8237_page_ops, &pc->dma, "dma-page", false},
+        {0x80, 16, &i8237_page_ops, &pc->dma, "dma-page", post_card},
+        {0x80, 16, &post_card_80_ops, &pc->post_card, "dma-page", !post_card},
         {0x92, 1, &port92_ops, &pc->port92, "port92", false},
         {0xa0, 2, &i8259_slave_ops, &pc->pic, "pic", false},
         {0xc0, 32, &i8237_high_ops, &pc->dma, "dma", false},
@@ -314,6 +317,7 @@ static int map_isa_ports(struct pc *pc, const struct machine_config *config, str
         {0x2f8, 8, &uart16550_ops, &pc->serial[1], "serial", false},
         {0x3f8, 8, &uart16550_ops, &pc->serial[0], "serial", false},
         {0x4d0, 2, &i8259_elcr_ops, &pc->pic, "elcr", false},
+        {POST_CARD_PORT, 1, &post_card_190_ops, &pc->post_card, "post-card", !post_card},
         {config->debugcon_port, 1, &debugcon_ops, &pc->debugcon, "debugcon", !config->debugcon},
         {config->debug_exit_port, 4, &isa_debug_exit_ops, &pc->debug_exit, "isa-debug-exit",
          !config->debug_exit_port},

@@ -116,10 +116,11 @@ static void test_help(void **state)
     struct run result;
     run(&result, "run --help");
     static const char *const options[] = {
-        "-m SIZE",          "--kernel",        "--initrd",     "--append",     "--cpu",
-        "--serial",         "--display",       "--screenshot", "--engine",     "--bios",
-        "--vgabios",        "--debugcon-port", "--trace",      "--stats",      "--log",
-        "--isa-debug-exit", "--exact-flags",   "--no-reboot",  "--time-limit", "--nographic"};
+        "-m SIZE",    "--kernel",         "--initrd",      "--append",    "--cpu",
+        "--serial",   "--display",        "--screenshot",  "--engine",    "--bios",
+        "--vgabios",  "--debugcon-port",  "--post-codes",  "--trace",     "--stats",
+        "--log",      "--isa-debug-exit", "--exact-flags", "--no-reboot", "--time-limit",
+        "--nographic"};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         assert_non_null(strstr(result.out, options[i]));
     for (const char *line = result.out; *line;) { /* fits a terminal */

@@ -167,6 +167,8 @@ static void test_serial_pipes(void **state)
     assert_memory_equal(text, "\x0e\xff", 2);
     close(fd);
     unlink(path);
+    expect(&bios_progress, "--isa-debug-exit --serial none --post-codes stdio", 1,
+           "190 0e\n190 ff\n", "");
     start(&program, &bios_echo, "--isa-debug-exit --serial stdio");
     assert_int_equal(write(program.in, "Hello World\x01!", 13), 13);
     assert_int_equal(wait_program(&program), 7);
