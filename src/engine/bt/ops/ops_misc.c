@@ -107,7 +107,11 @@ enum op_result op_xgetbv(struct x86_cpu *cpu, const struct insn *insn)
         op_set_edx_eax(cpu, cpu->xcr0);
     } else if (index == 1 && cpuid_has(&cpu->cpuid, FEAT_XGETBV1)) {
         bt_park_vectors(cpu);
-        op_set_edx_eax(cpu, cpu->xcr0 & xstate_in_use(cpu));
+        uint64_t in_use = xstate_in_use(cpu);
+        /* as for XSAVEC, MXCSR counts here */
+        if (xs_get32(cpu->xsave + XS_MXCSR) != MXCSR_INIT)
+            in_use |= XC_SSE;
+        op_set_edx_eax(cpu, cpu->xcr0 & in_use);
     } else {
         return op_raise_gp0(cpu);
     }

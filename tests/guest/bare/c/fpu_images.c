@@ -407,6 +407,28 @@ static void test_xcr0(void)
     write_cr4(read_cr4() | CR4_OSXSAVE);
 }
 
+/* XGETBV of register 1: components that are not in their initial state, MXCSR included. */
+static void test_components_in_use(void)
+{
+    if (!(cpuid(13, 1).eax & 4)) {
+        EXPECT_THAT(guest_try(code_xgetbv, true, 0, 1, 0) == VECTOR_GP, SEEN.vector);
+        return;
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned used = i & (has_avx ? 7 : 3);
+        bool mxcsr = i & 8;
+        make_state(state, used, i);
+        put32(state + AT_MXCSR, mxcsr ? 0x9f80 : 0x1f80);
+        load_state(state);
+        struct guest_call call = {(uint32_t)(uintptr_t)code_xgetbv, 1, 0, 1, 1};
+        guest_enter(&call);
+        EXPECT_THAT(call.dx == 0 && !(call.ax & ~(uintptr_t)(has_avx ? 7 : 3)), call.ax);
+        used |= mxcsr ? SSE : 0;
+        EXPECT_THAT((call.ax & used) == used, call.ax);
+        cases++;
+    }
+}
+
 void guest_main(void)
 {
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
@@ -431,6 +453,7 @@ void guest_main(void)
         test_xrstor_mask(old, bv, mask, compact);
     }
     test_xrstor_headers();
+    test_components_in_use();
     test_area_end();
     print_decimal(cases);
     print(" cases\n");
