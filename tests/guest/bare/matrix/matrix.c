@@ -26,9 +26,14 @@ extern const uint8_t visit_stubs[];
 
 /* --- output --- */
 
+static void outb(uint16_t port, uint8_t value)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
 static void put_char(char c)
 {
-    __asm__ volatile("outb %0, %1" : : "a"(c), "Nd"((uint16_t)0x402));
+    outb(0x402, (uint8_t)c);
 }
 
 static void put_text(const char *text)
@@ -168,6 +173,37 @@ void tss_load(unsigned type, uint32_t limit)
     __asm__ volatile("ltr %w0" : : "r"(TEST_TSS) : "memory");
 }
 
+void ldt_load(uint32_t limit)
+{
+    *descriptor_slot(TEST_LDT) = descriptor_make(LDT_AT, limit, SYS_LDT, 0, true, 0);
+    __asm__ volatile("lldt %w0" : : "r"(TEST_LDT) : "memory");
+}
+
+uintptr_t read_cr2(void)
+{
+    uintptr_t value;
+
+    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+
+void store(uintptr_t at, unsigned size, uintptr_t value)
+{
+    if (size == 2)
+        *(volatile uint16_t *)at = (uint16_t)value;
+    else if (size == 4)
+        *(volatile uint32_t *)at = (uint32_t)value;
+    else
+        *(volatile uint64_t *)at = value;
+}
+
+uintptr_t load(uintptr_t at, unsigned size)
+{
+    if (size == 2)
+        return *(volatile uint16_t *)at;
+    return size == 4 ? *(volatile uint32_t *)at : (uintptr_t) * (volatile uint64_t *)at;
+}
+
 static void paging_begin(void)
 {
     uint32_t *directory = (uint32_t *)PAGE_TABLES;
@@ -207,10 +243,9 @@ static void gdt_begin(void)
         *descriptor_slot(LEVEL_CODE64 + at) =
             descriptor_make(0, 0xfffff, TYPE_CODE | A_BIT, level, true, FLAGS_CODE64);
     }
-    *descriptor_slot(TEST_LDT) = descriptor_make(LDT_AT, LDT_LIMIT, SYS_LDT, 0, true, 0);
     gdtr = (struct table_register){GDT_LIMIT, GDT_AT};
     __asm__ volatile("lgdt %0" : : "m"(gdtr));
-    __asm__ volatile("lldt %w0" : : "r"(TEST_LDT) : "memory");
+    ldt_load(LDT_LIMIT);
 }
 
 void matrix_begin(const char *group)
@@ -220,6 +255,8 @@ void matrix_begin(const char *group)
 
     matrix.group = group;
     matrix.cases = 0;
+    outb(0x21, 0xff); /* no interrupt of a device, whatever IF is */
+    outb(0xa1, 0xff);
     paging_begin();
     gdt_begin();
     for (unsigned vector = 0; vector < 256; vector++)
@@ -231,6 +268,7 @@ void matrix_begin(const char *group)
         tss_set_stack(level, (LEVEL_DATA + 0x20 * level) | level, stack_top(level));
     *(uint16_t *)(tss + 102) = 0xffff;
     tss_load(SYS_TSS, 103);
+    store(LOW_CODE, 2, 0xcd | VECTOR_DONE << 8);
 }
 
 /* --- visits --- */

@@ -105,7 +105,10 @@ struct visit_end {
 void matrix_main(void);
 
 /* --- environment --- */
-/* Tables, 256 vectors (DPL 0, INT 255 DPL 3), task register, LDT, stacks; paging with WP on. */
+/*
+ * Tables, 256 vectors (DPL 0, INT 255 DPL 3), task register, LDT, stacks, INT 255 at LOW_CODE;
+ * paging with WP on, all interrupts of devices masked.
+ */
 void matrix_begin(const char *group);
 /* Prints the number of cases. */
 void matrix_end(void);
@@ -127,6 +130,12 @@ void idt_set(unsigned vector, uint64_t gate);
 void idt_restore(unsigned vector, unsigned dpl);
 /* The address of landing n: a stub in ring 0 that ends the visit with vector LANDING + n. */
 uintptr_t landing(unsigned n);
+/* LLDT of TEST_LDT with this limit. */
+void ldt_load(uint32_t limit);
+uintptr_t read_cr2(void);
+/* Memory of 2, 4 or 8 bytes. */
+void store(uintptr_t at, unsigned size, uintptr_t value);
+uintptr_t load(uintptr_t at, unsigned size);
 /* Present, writable, user bits of the 4 KiB page at address (below 2 MiB). */
 void page_set(uintptr_t address, unsigned bits);
 /* LTR for a TSS at TSS_AT with this limit; type SYS_TSS or SYS_TSS16. */

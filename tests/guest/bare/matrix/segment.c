@@ -167,23 +167,6 @@ static unsigned operand_size(const struct trial *t)
     return t->bits == 16 ? 2 : 4;
 }
 
-static void store(uintptr_t at, unsigned size, uintptr_t value)
-{
-    if (size == 2)
-        *(volatile uint16_t *)at = (uint16_t)value;
-    else if (size == 4)
-        *(volatile uint32_t *)at = (uint32_t)value;
-    else
-        *(volatile uint64_t *)at = value;
-}
-
-static uintptr_t load(uintptr_t at, unsigned size)
-{
-    if (size == 2)
-        return *(volatile uint16_t *)at;
-    return size == 4 ? *(volatile uint32_t *)at : (uintptr_t) * (volatile uint64_t *)at;
-}
-
 /* The stack of the level that a return goes to. */
 static uintptr_t outer_sp(unsigned level, unsigned size)
 {
@@ -390,8 +373,7 @@ static void run_limits(struct trial *t)
     t->selector = TESTED | 7;
     write_descriptor(t);
     for (unsigned limit = TESTED; limit < TESTED + 9; limit++) {
-        *descriptor_slot(TEST_LDT) = descriptor_make(LDT_AT, limit, SYS_LDT, 0, true, 0);
-        __asm__ volatile("lldt %w0" : : "r"(TEST_LDT) : "memory");
+        ldt_load(limit);
         t->found = limit >= TESTED + 7;
         run(t);
     }
@@ -400,16 +382,7 @@ static void run_limits(struct trial *t)
     t->found = false;
     run(t);
     t->found = true;
-    *descriptor_slot(TEST_LDT) = descriptor_make(LDT_AT, LDT_LIMIT, SYS_LDT, 0, true, 0);
-    __asm__ volatile("lldt %w0" : : "r"(TEST_LDT) : "memory");
-}
-
-static uintptr_t read_cr2(void)
-{
-    uintptr_t value;
-
-    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
-    return value;
+    ldt_load(LDT_LIMIT);
 }
 
 /* Descriptors are read and marked by the system, whatever the CPL; only marking writes. */
@@ -476,7 +449,6 @@ static void run_operation(const struct operation *op, unsigned bits)
 void matrix_main(void)
 {
     matrix_begin("segment loads and far transfers");
-    *(volatile uint16_t *)LOW_CODE = 0xffcd; /* INT 255 */
     for (unsigned bits = 16; bits <= MODE; bits *= 2) {
         for (unsigned i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
             if (operations[i].where & (bits / 16))
