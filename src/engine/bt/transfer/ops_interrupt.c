@@ -88,7 +88,7 @@ static int deliver_redirected(struct x86_cpu *cpu, const struct event *event)
         cpu->iflag = 0;
     else
         cpu->sflags &= ~(uint32_t)X86_VIF;
-    cpu->sflags &= ~(uint32_t)(X86_TF | X86_NT | X86_RF);
+    cpu->sflags &= ~(uint32_t)(X86_TF | X86_RF); /* NT stays, as in real mode */
     cpu->shadow = 0;
     return 0;
 }

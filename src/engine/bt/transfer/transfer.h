@@ -1,8 +1,9 @@
 /*
  * Callouts for segment loads, far transfers, interrupts, system calls and descriptor tables. Every
  * function has the contract of op_fn (engine/bt/ops.h): it completes or, with OP_FAULT, leaves the
- * state as it was. The one exception is the architecture's own: a fault behind the commit point of
- * a task switch (SDM vol. 3, 7.3) belongs to the new task; cpu->rip is then already that task's.
+ * state as it was. The exceptions are the architecture's own: a fault behind the commit point of a
+ * task switch (SDM vol. 3, 7.3) belongs to the new task, and that of an IRET to VIF and VIP to the
+ * instruction returned to; cpu->rip is then already there.
  */
 #ifndef VD_ENGINE_BT_TRANSFER_H
 #define VD_ENGINE_BT_TRANSFER_H

@@ -1,4 +1,5 @@
-/* MODES 32 64. Interrupt, trap and call gates: their own rights, their targets, the inner stacks. */
+/* MODES 32 64. Interrupt, trap and call gates: their own rights, their targets, the inner stacks.
+ */
 #include "matrix.h"
 
 enum { WORD = sizeof(uintptr_t), VECTOR = 0x40, LOW_JUMP = LOW_CODE + 0x100, EXT = 1, IDT_BIT = 2 };
@@ -339,8 +340,8 @@ static void run_parameters(unsigned bits)
         matrix_case("parameters of a call gate", bits, size, level, count);
         for (unsigned k = 0; k < 32; k++)
             store(in.sp + 4 * k, 4, 0x9e3779b9u * (k + i + 1));
-        gate_write(TESTED, gate_make(level_code(level), LOW_CODE,
-                                     size == 2 ? SYS_CALL16 : SYS_CALL, 3, true, count));
+        gate_write(TESTED, gate_make(level_code(level), LOW_CODE, size == 2 ? SYS_CALL16 : SYS_CALL,
+                                     3, true, count));
         visit(&in, &end);
         expect_done(&end);
         check("CS", end.cs, level_code(level) | level);
@@ -391,8 +392,8 @@ static void run_stack_descriptors(const struct entry *e)
         bool down = type & CONFORMING_BIT;
 
         matrix_case(e->name, e->cpl << 4 | e->level, selector, type, dpl << 4 | present);
-        *descriptor_slot(selector) = descriptor_make(0, down ? 0xfff : 0xfffff, type, dpl, present,
-                                                     down ? 4 : FLAGS_32);
+        *descriptor_slot(selector) =
+            descriptor_make(0, down ? 0xfff : 0xfffff, type, dpl, present, down ? 4 : FLAGS_32);
         tss_set_stack(e->level, selector, stack_top(e->level));
         enter_inner(e, &in, &end);
         if ((selector & 3) != e->level || dpl != e->level || !is_writable_data(type)) {
@@ -433,8 +434,8 @@ static void run_stack_room(const struct entry *e)
         bool fits = sp >= need && sp <= 0x100;
 
         matrix_case("room for the frame", e->cpl << 4 | e->level, sp, e->call, e->external);
-        *descriptor_slot(selector) = descriptor_make(DATA_AT + 0x100, 0xff, TYPE_DATA, e->level,
-                                                     true, 4);
+        *descriptor_slot(selector) =
+            descriptor_make(DATA_AT + 0x100, 0xff, TYPE_DATA, e->level, true, 4);
         tss_set_stack(e->level, selector, sp);
         enter_inner(e, &in, &end);
         if (fits) {

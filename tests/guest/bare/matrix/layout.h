@@ -27,7 +27,7 @@
 #define VISIT_OUT   0x7100
 #define VISIT_SAVED 0x7200
 
-#define LOW_CODE  0x8000  /* one page below 64 KiB, for targets with 16-bit offsets */
+#define LOW_CODE  0x8000 /* one page below 64 KiB, for targets with 16-bit offsets */
 #define GDT_AT    0x20000
 #define LDT_AT    0x22000
 #define IDT_AT    0x24000 /* two pages */

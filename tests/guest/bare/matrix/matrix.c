@@ -133,8 +133,8 @@ void idt_set(unsigned vector, uint64_t gate)
 
 void idt_restore(unsigned vector, unsigned dpl)
 {
-    idt_set(vector, gate_make(KERNEL_CODE, (uintptr_t)visit_stubs + vector * 16, SYS_INT, dpl, true,
-                              0));
+    idt_set(vector,
+            gate_make(KERNEL_CODE, (uintptr_t)visit_stubs + vector * 16, SYS_INT, dpl, true, 0));
 }
 
 uintptr_t landing(unsigned n)

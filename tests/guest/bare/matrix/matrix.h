@@ -94,11 +94,11 @@ struct visit_state {
 };
 
 struct visit_end {
-    unsigned vector;                   /* or LANDING + n */
-    uint32_t error;                    /* 0 when the vector has none */
-    uintptr_t ip, cs, flags, sp, ss;   /* of the interrupted code */
-    uintptr_t *frame;                  /* what was pushed, error code first */
-    struct visit_state regs;           /* in the handler; ip is the vector, sp before its pushes */
+    unsigned vector;                 /* or LANDING + n */
+    uint32_t error;                  /* 0 when the vector has none */
+    uintptr_t ip, cs, flags, sp, ss; /* of the interrupted code */
+    uintptr_t *frame;                /* what was pushed, error code first */
+    struct visit_state regs;         /* in the handler; ip is the vector, sp before its pushes */
 };
 
 /* Written by each test. */
@@ -160,8 +160,8 @@ void expect_done(const struct visit_end *end);
 
 /* --- rules that several matrices share --- */
 bool is_code(unsigned type);
-bool is_conforming(unsigned type);      /* a conforming code segment */
-bool is_readable(unsigned type);        /* data, or readable code */
+bool is_conforming(unsigned type); /* a conforming code segment */
+bool is_readable(unsigned type);   /* data, or readable code */
 bool is_writable_data(unsigned type);
 
 #endif

@@ -128,8 +128,8 @@ static uintptr_t sp_behind(const struct jump *j, const struct visit_state *in)
 
 enum {
     ALWAYS = 0x4dd5, /* CF PF AF ZF SF TF DF OF NT */
-    KNOWN = ALWAYS | FLAG_IF | FLAG_IOPL | FLAG_RF | FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP |
-            FLAG_ID
+    KNOWN =
+        ALWAYS | FLAG_IF | FLAG_IOPL | FLAG_RF | FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID
 };
 
 static uintptr_t flags_after(const struct way *way, unsigned cpl, uintptr_t old, uintptr_t image)
@@ -269,8 +269,7 @@ static void run_null_stacks(const struct way *way)
 
         if (j.to < j.cpl || !pops_stack(&j) || (way->bits == 16 && to_bits != 16))
             continue;
-        matrix_case("null SS", way->bits << 8 | to_bits, j.cpl << 4 | j.to, i >> 4 & 3,
-                    way->form);
+        matrix_case("null SS", way->bits << 8 | to_bits, j.cpl << 4 | j.to, i >> 4 & 3, way->form);
         frame.cs = level_code(to_bits, j.to);
         frame.ss = i >> 4 & 3;
         run_return(&j, &frame, works ? VECTOR_DONE : GP, 0);

@@ -325,8 +325,8 @@ static void write_descriptor(const struct trial *t)
 {
     bool down = (t->type & (S_BIT | CODE_BIT | CONFORMING_BIT)) == (S_BIT | CONFORMING_BIT);
 
-    *descriptor_slot(t->selector) = descriptor_make(
-        0, down ? 0x7ff : 0xfffff, t->type, t->dpl, t->present, down ? 4 : t->flags);
+    *descriptor_slot(t->selector) = descriptor_make(0, down ? 0x7ff : 0xfffff, t->type, t->dpl,
+                                                    t->present, down ? 4 : t->flags);
 }
 
 /* Every type, DPL and P; in the GDT with even RPL differences, in the LDT with the others. */
@@ -350,7 +350,7 @@ static void run_descriptors(struct trial *t)
 /* No descriptor at all: null, beyond the limit of either table. */
 static void run_absent(struct trial *t)
 {
-    static const uint16_t selectors[] = {0,    GDT_LIMIT + 1,         0xfff8,
+    static const uint16_t selectors[] = {0,      GDT_LIMIT + 1,       0xfff8,
                                          0xfffc, (LDT_LIMIT + 1) | 4, 0x8000};
 
     t->found = false;
