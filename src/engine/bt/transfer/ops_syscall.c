@@ -56,7 +56,7 @@ static void load_flat(struct x86_cpu *cpu, unsigned cs, uint32_t cs_attr, unsign
 enum op_result op_syscall(struct x86_cpu *cpu, const struct insn *insn)
 {
     uint64_t next = cpu->rip + insn->len, flags = x86_get_rflags(cpu) & ~(uint64_t)X86_RF;
-    unsigned cs = (unsigned)(cpu->star >> 32) & 0xfffc;
+    unsigned base = (unsigned)(cpu->star >> 32) & 0xffff, cs = base & 0xfffc;
     bool from64 = x86_code64(cpu);
     uint32_t before;
 
@@ -73,7 +73,8 @@ enum op_result op_syscall(struct x86_cpu *cpu, const struct insn *insn)
         cpu->rip = (uint32_t)cpu->star;
         x86_set_rflags(cpu, flags & ~(uint64_t)(X86_IF | X86_VM));
     }
-    load_flat(cpu, cs, x86_long_mode(cpu) ? CODE64 : CODE32, (cs + 8) & 0xffff, 0);
+    /* The RPL is taken off the selector of CS only. */
+    load_flat(cpu, cs, x86_long_mode(cpu) ? CODE64 : CODE32, (base + 8) & 0xffff, 0);
     mode_note_change(cpu, before);
     return OP_JUMP;
 }

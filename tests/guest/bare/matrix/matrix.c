@@ -187,6 +187,28 @@ uintptr_t read_cr2(void)
     return value;
 }
 
+void cr4_set(uintptr_t bits, bool on)
+{
+    uintptr_t cr4;
+
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    cr4 = on ? cr4 | bits : cr4 & ~bits;
+    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4) : "memory");
+}
+
+uint64_t msr_read(uint32_t msr)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+    return (uint64_t)high << 32 | low;
+}
+
+void msr_write(uint32_t msr, uint64_t value)
+{
+    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
 void store(uintptr_t at, unsigned size, uintptr_t value)
 {
     if (size == 2)
@@ -279,6 +301,7 @@ unsigned probe_place(const uint8_t *bytes, unsigned count)
     unsigned place = matrix.probes;
 
     check("length of a probe", count + 2 <= PROBE_SPACING, 1);
+    check("room for a probe", place < 0x10000, 1);
     for (unsigned i = 0; i < count; i++)
         code[i] = bytes[i];
     code[count] = 0xcd;

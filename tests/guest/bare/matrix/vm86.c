@@ -32,15 +32,6 @@ static const struct {
     [INT_N] = {"INT n", {0xcd, VECTOR}, 2, 2},
 };
 
-static void cr4_set(uintptr_t bits, bool on)
-{
-    uintptr_t cr4;
-
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    cr4 = on ? cr4 | bits : cr4 & ~bits;
-    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4) : "memory");
-}
-
 /* CX to DI keep what probe_state() gave them. */
 static struct visit_state vm86_state(unsigned place, uintptr_t flags)
 {
