@@ -15,6 +15,10 @@
 
 #include "layout.h"
 
+#ifndef MODE
+#define MODE 64 /* the build names it: 32 or 64 */
+#endif
+
 enum { /* selectors without RPL; those of common.S stay valid below 100h */
        KERNEL_CODE32 = 0x08,
        KERNEL_DATA = 0x10,
@@ -26,9 +30,9 @@ enum { /* selectors without RPL; those of common.S stay valid below 100h */
        LEVEL_CODE64 = 0x118,
        TESTED = 0x200, /* two slots in the GDT and in the LDT */
        TESTED2 = 0x210,
-       TEST_TSS = 0x240,
-       TEST_LDT = 0x250,
-       FREE = 0x260, /* up to the limit */
+       TEST_TSS = 0x250,
+       TEST_LDT = 0x260,
+       FREE = 0x270, /* up to the limit */
        GDT_LIMIT = 0xfff,
        LDT_LIMIT = 0x3ff
 };
