@@ -570,6 +570,60 @@ static void run_inner_stacks(unsigned bits)
     }
 }
 
+/* --- the interrupt stack table --- */
+
+static void ist_set(unsigned ist, uint64_t rsp)
+{
+    store(TSS_AT + 36 + 8 * (ist - 1), 4, (uint32_t)rsp);
+    store(TSS_AT + 40 + 8 * (ist - 1), 4, (uint32_t)(rsp >> 32));
+}
+
+/* Taken whatever the level is; aligned to 16 bytes; SS becomes null with the level only. */
+static void run_ist(const struct source *source, unsigned bits)
+{
+    unsigned place = probe_place(source->bytes, source->count);
+    struct visit_end end;
+
+    for (unsigned i = 0; i < 4 * 8 * 16; i++) {
+        unsigned cpl = i & 3, ist = i >> 2 & 7, low = i >> 5;
+        struct visit_state in = source_state(source, bits, cpl, place);
+        uintptr_t top = ist ? DATA_AT + 0x200 * ist : cpl ? stack_top(0) : in.sp & ~(uintptr_t)15;
+
+        matrix_case("interrupt stack table", bits << 4 | cpl, ist, low, source->vector);
+        for (unsigned k = 1; k < 8; k++)
+            ist_set(k, k == ist ? DATA_AT + 0x200 * ist + low : 1ull << 63);
+        in.sp += low;
+        idt_set(source->vector, gate_make(KERNEL_CODE, landing(1), SYS_INT, 3, true, ist));
+        visit(&in, &end);
+        check("landing", end.vector, LANDING + 1);
+        check("stack", end.regs.sp, top - 5 * WORD);
+        check("SS", end.regs.ss, cpl ? 0 : in.ss);
+        check_frame(end.regs.sp, WORD, &in, source, true);
+    }
+    for (unsigned ist = 1; ist < 8; ist++) {
+        struct visit_state in = source_state(source, bits, 3, place);
+        unsigned last = 36 + 8 * ist - 1;
+
+        idt_set(source->vector, gate_make(KERNEL_CODE, landing(1), SYS_INT, 3, true, ist));
+        matrix_case("stack of the table that is not canonical", bits, ist, 0, source->vector);
+        ist_set(ist, 1ull << 47);
+        visit(&in, &end);
+        expect_fault(&in, &end, SS_FAULT, external(source));
+        ist_set(ist, DATA_AT + 0x200 * ist);
+        for (unsigned limit = last - 1; limit <= last; limit++) {
+            matrix_case("limit of the TSS", bits, ist, limit, source->vector);
+            tss_load(SYS_TSS, limit);
+            visit(&in, &end);
+            if (limit < last)
+                expect_fault(&in, &end, TS, TEST_TSS | external(source));
+            else
+                check("landing", end.vector, LANDING + 1);
+        }
+        tss_load(SYS_TSS, 103);
+    }
+    idt_restore(source->vector, 0);
+}
+
 /* --- --- */
 
 static void low_jump(void)
@@ -599,6 +653,10 @@ void matrix_main(void)
         run_call_gate_rights(&far_uses[1], bits);
         run_parameters(bits);
         run_inner_stacks(bits);
+        if (long_mode()) {
+            run_ist(&sources[0], bits);
+            run_ist(&sources[4], bits);
+        }
     }
     matrix_end();
 }

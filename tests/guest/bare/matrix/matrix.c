@@ -211,7 +211,9 @@ void msr_write(uint32_t msr, uint64_t value)
 
 void store(uintptr_t at, unsigned size, uintptr_t value)
 {
-    if (size == 2)
+    if (size == 1)
+        *(volatile uint8_t *)at = (uint8_t)value;
+    else if (size == 2)
         *(volatile uint16_t *)at = (uint16_t)value;
     else if (size == 4)
         *(volatile uint32_t *)at = (uint32_t)value;

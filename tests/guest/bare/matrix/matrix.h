@@ -140,7 +140,7 @@ uintptr_t read_cr2(void);
 void cr4_set(uintptr_t bits, bool on);
 uint64_t msr_read(uint32_t msr);
 void msr_write(uint32_t msr, uint64_t value);
-/* Memory of 2, 4 or 8 bytes. */
+/* Memory of 1 (store only), 2, 4 or 8 bytes. */
 void store(uintptr_t at, unsigned size, uintptr_t value);
 uintptr_t load(uintptr_t at, unsigned size);
 /* Present, writable, user bits of the 4 KiB page at address (below 2 MiB). */

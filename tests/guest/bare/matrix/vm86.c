@@ -347,6 +347,38 @@ static void run_gates(const struct source *source)
     }
 }
 
+/* --- I/O: by the bitmap, whatever IOPL is --- */
+
+static void run_io(void)
+{
+    static const uint8_t opcodes[] = {0xec, 0xee, 0x6c, 0x6e}; /* IN, OUT, INS, OUTS */
+    struct visit_end end;
+
+    for (unsigned i = 0; i < 4 * 3; i++) {
+        unsigned size = 1u << i / 4;
+        const uint8_t bytes[] = {size == 4 ? 0x66 : 0x3e, opcodes[i & 3] | (size > 1), 0xf1};
+        unsigned place = probe_place(bytes, sizeof(bytes));
+
+        for (unsigned k = 0; k < 4 * 8 * 12; k++) {
+            unsigned iopl = k & 3, port = 0x300 + (k >> 2 & 7), denied = 0x300 + k / 32;
+            struct visit_state in = vm86_state(place, iopl << 12);
+
+            matrix_case("I/O", bytes[1], port, denied, iopl);
+            in.dx = port;
+            in.si = in.di = 0x100;
+            in.es = in.ds;
+            for (unsigned byte = 0; byte < 3; byte++)
+                store(TSS_AT + IO_BASE + 0x60 + byte, 1, 0);
+            store(TSS_AT + IO_BASE + denied / 8, 1, 1u << denied % 8);
+            visit(&in, &end);
+            if (denied >= port && denied < port + size)
+                expect_vm86_fault(&in, &end, GP, 0);
+            else
+                check("vector", end.vector, VECTOR_DONE);
+        }
+    }
+}
+
 /* --- CPL 0's way in --- */
 
 static void run_entry_limits(void)
@@ -380,6 +412,7 @@ void matrix_main(void)
     run_entry_limits();
     idt_set(DB, gate_make(KERNEL_CODE, (uintptr_t)landing(0) + (VECTOR_DONE - LANDING) * 16,
                           SYS_INT, 0, true, 0));
+    run_io();
     for (unsigned action = CLI; action <= INT_N; action++)
         run_action((enum action)action);
     matrix_end();
