@@ -424,7 +424,8 @@ int prescan_run(struct prescan_region *region, const struct prescan_params *para
     region->insn_count = 0;
     scan.region = region;
     scan.params = params;
-    scan.mask = params->bits == 64 ? UINT64_MAX : params->bits == 32 ? UINT32_MAX : UINT16_MAX;
+    scan.mask =
+        params->bits == 64 ? UINT64_MAX : UINT32_MAX; /* 16-bit code does not wrap at 64 KiB */
     scan.insns_left = params->max_insns;
     scan.max_blocks =
         params->max_blocks < PRESCAN_MAX_BLOCKS ? params->max_blocks : PRESCAN_MAX_BLOCKS;

@@ -392,7 +392,7 @@ static bool xlate_all(struct xlate *x)
         ended = xlate_insn(x, i + 1 == x->count);
         x->ip += x->insn->len;
         if (x->mode->bits != 64)
-            x->ip &= x->mode->bits == 32 ? UINT32_MAX : UINT16_MAX;
+            x->ip &= UINT32_MAX;
     }
     return ended;
 }

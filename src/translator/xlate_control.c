@@ -90,10 +90,10 @@ static uint64_t branch_target(const struct xlate *x)
     return (x->ip + insn->len + (uint64_t)insn->imm) & ip_mask(size);
 }
 
-/* ip behind the current instruction. */
+/* ip behind the current instruction. Only branches cut it to 16 bits: code runs into the limit. */
 static uint64_t next_ip(const struct xlate *x)
 {
-    return (x->ip + x->insn->len) & ip_mask(x->mode->bits / 8);
+    return (x->ip + x->insn->len) & ip_mask(x->mode->bits == 64 ? 8 : 4);
 }
 
 void emit_exit_variant(struct xlate *x)

@@ -11,7 +11,7 @@ enum { NO_EXIT = UINT32_MAX };
 
 static uint64_t ip_mask(const struct vcpu *vcpu)
 {
-    return vcpu->mode.bits == 64 ? UINT64_MAX : vcpu->mode.bits == 32 ? UINT32_MAX : UINT16_MAX;
+    return vcpu->mode.bits == 64 ? UINT64_MAX : UINT32_MAX;
 }
 
 uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint64_t host_pc)

@@ -331,7 +331,7 @@ void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc)
     bt_park_vectors(cpu);
     const struct insn *insn = bt_locate(vcpu, host_pc) ? current_insn(vcpu) : NULL;
     cpu->fault = fault;
-    if (!insn || target == truncate_ip(cpu->rip + insn->len, vcpu->mode.bits / 8)) {
+    if (!insn || target == truncate_ip(cpu->rip + insn->len, vcpu->mode.bits == 64 ? 8 : 4)) {
         cpu->rip = target; /* no branch: execution ran off the end */
         return;
     }
