@@ -255,6 +255,8 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
                            : c->self_modifying ? 0
                                                : live_flags(c, at);
         flag_mask = ~(uint64_t)ARITH | (boundary ? certain : 0);
+        if (native->vector == X86_DB) /* between two iterations of a string instruction */
+            flag_mask &= ~(uint64_t)X86_RF;
     }
     if ((a->rip ^ b->rip) & ip_mask)
         differences |= DIFF_RIP;

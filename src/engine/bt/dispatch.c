@@ -62,6 +62,12 @@ static void set_rare_flags(struct vcpu *vcpu)
     vcpu->rare_flags = (uint16_t)(direction | (unsigned)vcpu->alignment << 8);
 }
 
+/* What comes between two iterations of a string instruction saves RF set (SDM vol. 3, 17.3.1.1). */
+static void between_iterations(struct x86_cpu *cpu)
+{
+    cpu->sflags |= X86_RF;
+}
+
 uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -80,8 +86,10 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
             return BT_CONTINUE;
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
-    case OP_JUMP:
     case OP_REPEAT:
+        between_iterations(cpu);
+        return BT_EXIT_CALLOUT;
+    case OP_JUMP:
         return BT_EXIT_CALLOUT;
     case OP_HALT:
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
@@ -232,6 +240,11 @@ static bool finish_slow(struct vcpu *vcpu, bool *completed)
         *completed = true;
         return true;
     case OP_REPEAT:
+        *completed = insn->kind == KIND_STRING;
+        if (*completed)
+            between_iterations(cpu);
+        else
+            vcpu->mmu.debug_hits = 0; /* the next attempt finds them again */
         return true;
     case OP_FAULT:
         break;
@@ -390,6 +403,9 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
             branch = 0;
             indirect = false;
         }
+        /* Delivering an event accesses memory, too. */
+        if (vcpu->mmu.debug_hits && !debug_trap(vcpu, false))
+            return stop_reason(vcpu, err);
         if (cpu->dirty) {
             cpu->dirty = 0;
             bt_update_mode(vcpu);
@@ -422,6 +438,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
             bt_jump_add(vcpu, cpu->rip, block, bt_target_is_global(vcpu, block));
         link = NO_EXIT;
         resets = vcpu->cache.stats.resets;
+        cpu->sflags &= ~(uint32_t)X86_RF; /* lasts for one instruction */
         enum bt_exit reason = bt_enter(vcpu, block_body(&vcpu->cache, block));
         indirect = reason == BT_EXIT_LOOKUP;
         branch = leaving_branch(vcpu, reason);

@@ -165,7 +165,7 @@ static void test_debug_exceptions(void **state)
     assert_int_equal(fault_deliver(cpu), 0);
     assert_true(cpu->dr[6] & 1 << 14);
     assert_false(cpu->dr[7] & 1 << 13);
-    assert_int_equal(get(m, STACK0 - 4, 4), X86_TF | 2); /* a trap: RF clear */
+    assert_int_equal(get(m, STACK0 - 4, 4), X86_TF | X86_RF | 2); /* a trap: RF as it is */
     assert_false(cpu->sflags & X86_TF);
 
     cpu->gpr[X86_RSP] = STACK0;

@@ -284,6 +284,7 @@ static void test_iret_faults(void **state)
         push_frame(m, cases[i].rip, cases[i].cs, 2, STACK3, cases[i].ss);
         m->cpu.nmi_blocked = 1;
         FAULTS(m, cases[i].vector, cases[i].error, IRETD);
+        assert_int_equal(m->cpu.nmi_blocked, 0); /* SDM vol. 3, 6.7.1 */
     }
     set_gdt(m, SEL_DATA_NP, make_descriptor(0, 0xfffff, 0x72, FLAG_G | FLAG_D));
     push_frame(m, 0, SEL_CODE3, 2, STACK3, SEL_DATA_NP | 3);

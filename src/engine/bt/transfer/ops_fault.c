@@ -41,7 +41,8 @@ static void commit_registers(struct x86_cpu *cpu, const struct x86_fault *fault)
 
 /*
  * RF in the pushed image keeps an instruction breakpoint from being hit again on return: set for
- * faults, except the one that reports such a breakpoint; clear for traps and aborts.
+ * faults, except the one that reports such a breakpoint. For traps it stays as it is, which is set
+ * between the iterations of a string instruction (SDM vol. 3, 17.3.1.1).
  */
 static bool sets_rf(const struct x86_fault *fault)
 {
@@ -52,7 +53,7 @@ static bool sets_rf(const struct x86_fault *fault)
 
 static int deliver_once(struct x86_cpu *cpu, const struct x86_fault *fault)
 {
-    uint32_t rflags = (uint32_t)x86_get_rflags(cpu) & ~(uint32_t)X86_RF;
+    uint32_t rflags = (uint32_t)x86_get_rflags(cpu);
     bool software = fault->trap && (fault->vector == X86_BP || fault->vector == X86_OF);
     struct event event = {
         .kind = software ? EVENT_SOFTWARE : EVENT_EXCEPTION,

@@ -310,6 +310,7 @@ enum op_result op_iret(struct x86_cpu *cpu, const struct insn *insn)
     uint32_t before = mode_fingerprint(cpu);
     int result;
 
+    cpu->nmi_blocked = 0; /* even if it faults (SDM vol. 3, 6.7.1) */
     if (x86_real_mode(cpu)) {
         result = iret_real(cpu, insn->opsize);
     } else if (x86_vm86(cpu)) {
@@ -322,7 +323,6 @@ enum op_result op_iret(struct x86_cpu *cpu, const struct insn *insn)
     }
     if (result < 0)
         return OP_FAULT;
-    cpu->nmi_blocked = 0;
     mode_note_change(cpu, before);
     if (virtual_interrupt_due(cpu)) {
         fault_gp(cpu, 0); /* of the instruction returned to */

@@ -282,8 +282,6 @@ static int load_task(struct x86_cpu *cpu, const struct descriptor *tss,
     segment_fill(tr, tss, tss->selector);
     tr->attr |= TYPE_BUSY;
     load_registers(cpu, image, is_nested(request));
-    if (request->reason == TASK_IRET)
-        cpu->nmi_blocked = 0;
     cpu->shadow = 0;
     if (is32 && (cpu->cr0 & X86_CR0_PG) && load_cr3(cpu, image->cr3) < 0)
         return -1;
