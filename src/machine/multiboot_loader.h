@@ -14,7 +14,7 @@
 #include "machine/multiboot_image.h"
 #include "machine/multiboot_info.h"
 
-enum { MULTIBOOT_MODULES_MAX = 16, MULTIBOOT_LOW_START = 0x8000, MULTIBOOT_LOW_END = 0x9f000 };
+enum { MULTIBOOT_MODULES_MAX = 16, MULTIBOOT_LOW_START = 0x3000, MULTIBOOT_LOW_END = 0x9f000 };
 
 struct multiboot_config {
     const char *kernel;  /* path */

@@ -240,7 +240,7 @@ static void test_refused_images(void **state)
     refuse(rig, "needs memory up to");
     put(segment + 12, 0x9e000, 4); /* p_paddr */
     refuse(rig, "no free memory");
-    put(segment + 12, 0x7000, 4);
+    put(segment + 12, 0x2000, 4);
     refuse(rig, "no free memory");
     put(segment + 12, 0xfff000, 4);
     accept(rig);

@@ -116,12 +116,13 @@ static void check_state(void)
     CHECK(get(0xfffffff0) == RESET_VECTOR("gs"), RESET_VECTOR("gs"));
     CHECK(get(0xfffffff0) == RESET_VECTOR("ss"), RESET_VECTOR("ss"));
     CHECK((get(0xfffffff0) & 0xff) == 0xea, get(0xfffffff0)); /* a far jump */
-    volatile uint32_t *low_word = (volatile uint32_t *)0x600, kept = *low_word;
-    volatile uint32_t *high_word = (volatile uint32_t *)0x100600;
+    volatile uint32_t *low_word = (volatile uint32_t *)0x600, low_kept = *low_word;
+    volatile uint32_t *high_word = (volatile uint32_t *)0x100600, high_kept = *high_word;
     *high_word = 0x12345678;
     *low_word = 0x87654321;
     CHECK(*high_word == 0x12345678, *high_word); /* A20 */
-    *low_word = kept;
+    *low_word = low_kept;
+    *high_word = high_kept; /* of a module */
     for (uint32_t i = 0; i < sizeof(zeros); i++)
         CHECK(((volatile uint8_t *)zeros)[i] == 0, i);
 #ifndef ADDRESSES
