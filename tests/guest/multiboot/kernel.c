@@ -15,10 +15,10 @@
 #define HAS_SECTIONS 0
 #endif
 
-enum { MODULE_SIZE = 300000, MEMORY = 64 << 20, KERNEL = 0x200000 };
+enum { MODULE_SIZE = 300000, MEMORY = 64 << 20 };
 
 extern uint32_t entry_eax, entry_ebx, entry_flags, entry_cr0;
-extern uint8_t bss_end[];
+extern uint8_t image_start[], bss_end[];
 void test_main(void);
 
 #ifndef ADDRESSES
@@ -152,7 +152,7 @@ static void check_map_entry(uint64_t address, uint64_t size, uint32_t type)
         ram_below_1m += size;
     else
         ram_above_1m += size;
-    kernel_is_ram |= address <= KERNEL && address + size > (uint32_t)bss_end;
+    kernel_is_ram |= address <= (uint32_t)image_start && address + size > (uint32_t)bss_end;
 }
 
 static void check_memory(uint32_t lower, uint32_t upper)
@@ -184,7 +184,7 @@ static void check_sections(uint32_t count, uint32_t entry_size, uint32_t headers
 {
     CHECK(names < count, names);
     uint32_t table = get(headers + names * entry_size + (entry_size == 64 ? 16 : 12));
-    CHECK(table >= KERNEL, table);
+    CHECK(table >= (uint32_t)image_start, table);
     for (uint32_t i = 1; i < count; i++) {
         if (ends_with((const char *)table + get(headers + i * entry_size), ".text"))
             return;
