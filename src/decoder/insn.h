@@ -117,7 +117,8 @@ struct insn {
         gpr_written;        /* bit per guest register, explicit and implicit, incl. addressing */
     uint16_t flags_read;    /* flags whose input value matters */
     uint16_t flags_written; /* flags certainly replaced: set, cleared or undefined */
-    uint16_t flags_maybe;   /* flags that may be replaced (shift by CL, REP, conditional) */
+    uint16_t flags_maybe;   /* flags that may be replaced (shift by CL, REP, conditional; undefined
+                               ones that some processors keep) */
 
     struct insn_mem mem;
     int64_t imm; /* first immediate, sign-extended as the operation uses it; branch: displacement */

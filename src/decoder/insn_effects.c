@@ -2,6 +2,10 @@
 
 enum {
     FLAG_CF = 1 << 0,
+    FLAG_PF = 1 << 2,
+    FLAG_AF = 1 << 4,
+    FLAG_ZF = 1 << 6,
+    FLAG_SF = 1 << 7,
     FLAG_OF = 1 << 11,
     NATIVE_FLAGS = 0xcd5, /* CF PF AF ZF SF DF OF: the others are virtual, callouts keep them */
 };
@@ -140,6 +144,31 @@ static void refine_shift_flags(struct insn *insn, const ZydisDecodedInstruction 
     }
 }
 
+/*
+ * Flags that the manuals leave undefined and that some processors (AMD's Zen) leave as they were:
+ * what the instruction makes of them depends on what they are before.
+ */
+static uint16_t flags_perhaps_kept(ZydisMnemonic mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_IMUL:
+        return FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF;
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV:
+        return FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_LZCNT:
+    case ZYDIS_MNEMONIC_TZCNT:
+        return FLAG_PF | FLAG_AF | FLAG_SF | FLAG_OF;
+    default:
+        return 0;
+    }
+}
+
 static void fill_flags(struct insn *insn, const ZydisDecodedInstruction *zydis,
                        const ZydisDecodedOperand *operands)
 {
@@ -165,6 +194,9 @@ static void fill_flags(struct insn *insn, const ZydisDecodedInstruction *zydis,
         insn->flags_written = written;
     else
         insn->flags_maybe = written;
+    uint16_t kept = flags_perhaps_kept(zydis->mnemonic) & insn->flags_written;
+    insn->flags_written &= (uint16_t)~kept;
+    insn->flags_maybe |= kept;
     refine_shift_flags(insn, zydis);
 }
 

@@ -341,12 +341,12 @@ static const struct row flag_rows[] = {
     {64, "19 c0", "fr=C fw=CPAZSO"},
     {64, "85 c0", "fw=CPAZSO gw=-"},
     {64, "31 c0", "fw=CPAZSO gw=ax"},
-    {64, "f7 e1", "fw=CPAZSO gr=ax,cx gw=ax,dx"},
-    {64, "f7 f1", "fw=CPAZSO gr=ax,cx,dx gw=ax,dx"},
+    {64, "f7 e1", "fw=CO fm=PAZS gr=ax,cx gw=ax,dx"},
+    {64, "f7 f1", "fw=- fm=CPAZSO gr=ax,cx,dx gw=ax,dx"},
     {64, "f6 f1", "gr=ax,cx gw=ax"},
-    {64, "0f af c1", "fw=CPAZSO gr=ax,cx gw=ax"},
-    {64, "0f a3 c8", "fw=CPASO gr=ax,cx gw=-"},        /* BT leaves ZF alone */
-    {64, "0f ba e0 05", "fw=CPASO gr=ax"},
+    {64, "0f af c1", "fw=CO fm=PAZS gr=ax,cx gw=ax"},
+    {64, "0f a3 c8", "fw=C fm=PASO gr=ax,cx gw=-"},       /* BT leaves ZF alone */
+    {64, "0f ba e0 05", "fw=C fm=PASO gr=ax"},
     {64, "f5", "fr=C fw=C"},
     {64, "f8", "fr=- fw=C"},
     {64, "fc", "fw=D"},

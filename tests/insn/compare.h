@@ -15,7 +15,7 @@ enum difference {
     DIFF_VECTOR = 1 << 7,
     DIFF_MEMORY = 1 << 8,
     DIFF_BASE = 1 << 9,
-    /* Flags that the manual leaves undefined; alone it is no failure. */
+    /* Flags that the manual leaves undefined, where they need not be the host's: no failure. */
     DIFF_UNDEFINED = 1 << 10,
     DIFF_ACCESSED = 1 << 11, /* accessed or dirty bits, see access.h */
     DIFF_CODE = 1 << 12,     /* what the test made of its code */
@@ -26,6 +26,7 @@ struct compare_rules {
     bool (*guest_only)(void *ctx, uint64_t linear);
     void *ctx;
     bool exact_flags;        /* the guest keeps dead flags, too */
+    bool undefined_flags;    /* undefined flags are compared, too: they are this processor's */
     const uint8_t *template; /* what was in memory, MEMORY_BYTES */
 };
 

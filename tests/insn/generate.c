@@ -286,7 +286,7 @@ static bool acceptable(struct gen *g, const struct insn *insn, const struct form
     bool goes_back = g->returns || insn->kind == KIND_CALL_REL || insn->kind == KIND_CALL_IND ||
                      insn->kind == KIND_RET || insn->kind == KIND_JMP_IND;
     unsigned read = g->read_ever | insn->flags_read, undefined = g->undefined_ever | f->undefined;
-    if (goes_back && (read & undefined))
+    if (goes_back && !g->g->reads_undefined && (read & undefined))
         return false; /* the same, once control flow has gone back */
     int group = form_group(insn, g->g->model, &reason);
     if (group < 0 || group == GROUP_EXCLUDED)
@@ -483,13 +483,14 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
         g->returns |= insn.class == INSN_CONTROL && !is_relative_branch(&insn);
         g->returns |= insn.kind == KIND_CALL_REL;
         g->read_ever |= insn.flags_read;
-        g->undefined_ever |= f->undefined;
+        unsigned undefined = g->g->reads_undefined ? 0 : f->undefined;
+        g->undefined_ever |= undefined;
         g->restored |= restores_state(insn.mnemonic);
         if (save)
             g->wanted = g->c->count; /* nothing shall read the pointers that were stored */
         if (!g->branched)
             g->undefined &= ~(unsigned)insn.flags_written;
-        g->undefined |= f->undefined;
+        g->undefined |= undefined;
         return true;
     }
     return false;

@@ -39,6 +39,9 @@ static bool guest_only(void *ctx, uint64_t linear)
 int session_start(struct session *s, unsigned mode, const struct cpuid_model *model,
                   bool exact_flags)
 {
+    /* Callouts that the host cannot run in 64-bit mode (AAA, DAA, ...) leave AMD's flags. */
+    bool amd = __builtin_cpu_is("amd");
+    s->generator.reads_undefined = amd;
     s->generator.model = model;
     s->generator.forms = &s->forms;
     if (form_table_init(&s->forms, mode, model) < 0)
@@ -48,8 +51,11 @@ int session_start(struct session *s, unsigned mode, const struct cpuid_model *mo
         s->guests[0] = guest_side_create(mode, false, model, exact_flags);
     s->guests[1] = guest_side_create(mode, true, model, exact_flags);
     memory_template(s->template);
-    s->rules = (struct compare_rules){
-        .guest_only = guest_only, .ctx = s, .exact_flags = exact_flags, .template = s->template};
+    s->rules = (struct compare_rules){.guest_only = guest_only,
+                                      .ctx = s,
+                                      .exact_flags = exact_flags,
+                                      .undefined_flags = amd,
+                                      .template = s->template};
     start_watchdog();
     return s->native && s->guests[1] && (mode == 64 || s->guests[0]) ? 0 : -1;
 }

@@ -303,6 +303,50 @@ static void stores_that_do_not_happen_make_nothing_dirty(void **state)
     assert_int_equal(flags_after(unaligned_store, unaligned_store_end), ACCESSED | DIRTY);
 }
 
+/*
+ * Flags that the manuals leave undefined were not the host's: some processors keep them, but what
+ * they were before had been thrown away as dead.
+ */
+#define KEEPERS(insn)                                                                              \
+    "mov $0x100000, %esi\n mov $77, %eax\n xor %edx, %edx\n pushq $0xad7\n popfq\n"                \
+    "mov (%rsi), %ecx\n " insn "\n pushfq\n pop %rdi\n hlt"
+GUEST_CODE(keeper_imul, 64, KEEPERS("imul %ecx, %eax"));
+GUEST_CODE(keeper_mul, 64, KEEPERS("mul %ecx"));
+GUEST_CODE(keeper_div, 64, KEEPERS("div %ecx"));
+GUEST_CODE(keeper_bt, 64, KEEPERS("bt %ecx, %eax"));
+GUEST_CODE(keeper_lzcnt, 64, KEEPERS("lzcnt %ecx, %eax"));
+
+#define FLAGS_NATIVELY(insn)                                                                       \
+    ({                                                                                             \
+        uint64_t a = 77, c = 3, d = 0, flags = 0xad7;                                              \
+        __asm__ volatile("push %3\n popfq\n " insn "\n pushfq\n pop %3"                            \
+                         : "+a"(a), "+c"(c), "+d"(d), "+r"(flags)                                  \
+                         :                                                                         \
+                         : "cc", "memory");                                                        \
+        flags &X86_ARITH_FLAGS;                                                                    \
+    })
+
+static void check_keeper(const uint8_t *code, const uint8_t *end, uint64_t flags)
+{
+    struct guest g;
+    create(&g, 64);
+    g.ram[0x100000] = 3;
+    guest_place(&g, code, end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    assert_int_equal(g.state.gpr[X86_RDI] & X86_ARITH_FLAGS, flags);
+    guest_destroy(&g);
+}
+
+static void undefined_flags_are_those_of_the_host(void **state)
+{
+    (void)state;
+    check_keeper(keeper_imul, keeper_imul_end, FLAGS_NATIVELY("imul %%ecx, %%eax"));
+    check_keeper(keeper_mul, keeper_mul_end, FLAGS_NATIVELY("mul %%ecx"));
+    check_keeper(keeper_div, keeper_div_end, FLAGS_NATIVELY("div %%ecx"));
+    check_keeper(keeper_bt, keeper_bt_end, FLAGS_NATIVELY("bt %%ecx, %%eax"));
+    check_keeper(keeper_lzcnt, keeper_lzcnt_end, FLAGS_NATIVELY("lzcnt %%ecx, %%eax"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +363,7 @@ int main(void)
         cmocka_unit_test(invalid_return_faults_at_ret),
         cmocka_unit_test(single_stepped_branch_faults),
         cmocka_unit_test(stores_that_do_not_happen_make_nothing_dirty),
+        cmocka_unit_test(undefined_flags_are_those_of_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
