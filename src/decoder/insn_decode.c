@@ -426,6 +426,23 @@ static void correct_pause(struct insn *insn)
     insn->gpr_read = insn->gpr_written = 1u << 8 | 1u << 0;
 }
 
+/*
+ * SIB.base 5 with ModRM.mod 0 is a displacement without base, also with REX.B or VEX.B: Zydis 4.0
+ * takes R13D where addresses have 32 bits.
+ */
+static void correct_base(const ZydisDecodedInstruction *zydis, ZydisDecodedOperand *operands)
+{
+    bool no_base = (zydis->attributes & ZYDIS_ATTRIB_HAS_SIB) && zydis->raw.modrm.mod == 0 &&
+                   zydis->raw.sib.base == 5;
+    for (unsigned i = 0; i < zydis->operand_count && no_base; i++) {
+        if (operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            operands[i].encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        operands[i].mem.base = ZYDIS_REGISTER_NONE;
+        operands[i].mem.disp.value = zydis->raw.disp.value;
+    }
+}
+
 enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t available,
                              unsigned bits)
 {
@@ -445,6 +462,7 @@ enum insn_status insn_decode(struct insn *insn, const uint8_t *bytes, size_t ava
     if (!ZYAN_SUCCESS(status))
         return fill_failure(insn, status, &scan, bytes, available);
 
+    correct_base(&zydis, operands);
     insn->len = zydis.length;
     memcpy(insn->bytes, bytes, zydis.length);
     classify(insn, &zydis);

@@ -34,6 +34,10 @@ static const struct row layout_rows[] = {
     {64, "8b 04 25 00 00 00 80", "len=7 mem=- disp=-2147483648 seg=ds sib=0x25"},
     {64, "8b 04 65 00 00 00 00", "len=7 mem=- sib=0x65"},        /* index 100: none, whatever the scale */
     {64, "42 8b 04 65 00 00 00 00", "len=8 mem=-+r12*2 gr=r12"}, /* REX.X makes it r12 */
+    {64, "41 8b 04 25 78 56 34 12", "len=8 mem=- disp=0x12345678 gr=-"}, /* REX.B makes no base */
+    {64, "67 41 8b 04 25 78 56 34 12", "len=9 as=4 mem=- disp=0x12345678 seg=ds gr=-"},
+    {64, "67 41 8b 04 0d 78 56 34 12", "len=9 as=4 mem=-+cx disp=0x12345678 gr=cx"},
+    {64, "67 c4 c1 78 10 04 25 fe ff ff ff", "len=11 as=4 mem=- disp=-2 gr=-"},
     {64, "41 8b 45 00", "mem=r13 disp=0 seg=ds dispsize=1"},
     {64, "41 8b 04 24", "mem=r12 seg=ds"},
     {64, "8b 45 f8", "mem=bp disp=-8 seg=ss"},
