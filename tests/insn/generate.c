@@ -124,6 +124,12 @@ static bool restores_state(unsigned mnemonic)
     }
 }
 
+bool is_state_mnemonic(unsigned mnemonic)
+{
+    return saves_environment(mnemonic) || restores_state(mnemonic) ||
+           takes_component_mask(mnemonic);
+}
+
 struct prefixes {
     bool opsize, addrsize, segment;
 };
@@ -259,7 +265,7 @@ static void add_fixup(struct gen *g, unsigned at, unsigned size, bool relative)
                         .relative = relative};
 }
 
-static void append(struct gen *g, unsigned mnemonic, const uint8_t *bytes, unsigned size)
+void append_insn(struct gen *g, unsigned mnemonic, const uint8_t *bytes, unsigned size)
 {
     struct insn_case *c = g->c;
     memcpy(c->code + c->code_size, bytes, size);
@@ -320,7 +326,7 @@ static bool emit_mov_imm(struct gen *g, unsigned reg, uint32_t value)
         b[n++] = 0x66;
     b[n++] = (uint8_t)(0xb8 | reg);
     memcpy(b + n, &value, 4);
-    append(g, ZYDIS_MNEMONIC_MOV, b, n + 4);
+    append_insn(g, ZYDIS_MNEMONIC_MOV, b, n + 4);
     return true;
 }
 
@@ -338,7 +344,7 @@ static void emit_push_flags(struct gen *g)
         b[n++] = 0x66;
     b[n++] = 0x68;
     memcpy(b + n, &image, 4);
-    append(g, ZYDIS_MNEMONIC_PUSH, b, n + 4);
+    append_insn(g, ZYDIS_MNEMONIC_PUSH, b, n + 4);
 }
 
 /* PUSH target, then RET, JMP [SP] or CALL [SP]; or MOV reg, target and a branch through reg. */
@@ -370,7 +376,7 @@ static void emit_indirect(struct gen *g)
         memcpy(b + n, &target, size);
         g->fixup_count--;
     }
-    append(g, push ? ZYDIS_MNEMONIC_PUSH : ZYDIS_MNEMONIC_MOV, b, n + size);
+    append_insn(g, push ? ZYDIS_MNEMONIC_PUSH : ZYDIS_MNEMONIC_MOV, b, n + size);
     n = 0;
     unsigned digit = random_percent(r, 50) ? 2 : 4; /* CALL, JMP */
     if (push && random_percent(r, 50)) {
@@ -391,11 +397,11 @@ static void emit_indirect(struct gen *g)
     }
     g->branched = true;
     g->c->glued |= 1u << g->c->count;
-    append(g,
-           b[0] == 0xc3 || b[0] == 0xc2 ? ZYDIS_MNEMONIC_RET
-           : digit == 2                 ? ZYDIS_MNEMONIC_CALL
-                                        : ZYDIS_MNEMONIC_JMP,
-           b, n);
+    append_insn(g,
+                b[0] == 0xc3 || b[0] == 0xc2 ? ZYDIS_MNEMONIC_RET
+                : digit == 2                 ? ZYDIS_MNEMONIC_CALL
+                                             : ZYDIS_MNEMONIC_JMP,
+                b, n);
 }
 
 /* MOV rCX, few: the head of a loop whose end is due in some instructions. */
@@ -416,13 +422,13 @@ static void end_loop(struct gen *g)
     struct insn_case *c = g->c;
     bool wide = c->mode == 64;
     if (random_percent(&g->r, 50) && !(g->undefined_ever & 0x40)) {
-        append(g, ZYDIS_MNEMONIC_DEC, (const uint8_t *)(wide ? "\x48\xff\xc9" : "\xff\xc9"),
-               wide ? 3 : 2);
+        append_insn(g, ZYDIS_MNEMONIC_DEC, (const uint8_t *)(wide ? "\x48\xff\xc9" : "\xff\xc9"),
+                    wide ? 3 : 2);
         g->read_ever |= 0x40;
         c->glued |= 1u << c->count;
-        append(g, ZYDIS_MNEMONIC_JNZ, (const uint8_t *)"\x75\0", 2);
+        append_insn(g, ZYDIS_MNEMONIC_JNZ, (const uint8_t *)"\x75\0", 2);
     } else {
-        append(g, ZYDIS_MNEMONIC_LOOP, (const uint8_t *)"\xe2\0", 2);
+        append_insn(g, ZYDIS_MNEMONIC_LOOP, (const uint8_t *)"\xe2\0", 2);
     }
     int distance = c->offset[g->loop] - c->code_size;
     c->code[c->code_size - 1] = (uint8_t)(distance < -128 ? 0 : distance);
@@ -447,6 +453,56 @@ static void prepare_operands(struct gen *g, const struct form *f)
         emit_push_flags(g);
 }
 
+/* A prefix that most instructions ignore, or that says what another one has said already. */
+static unsigned idle_prefix(struct gen *g, const struct insn *insn)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67, 0xf2, 0xf3, 0x66};
+    unsigned choices = sizeof(prefixes);
+    if (insn->kind == KIND_LOOP)
+        choices -= 3; /* AMD: REPE and REPNE replace the condition of LOOPE and LOOPNE */
+    else if (insn->class == INSN_CONTROL)
+        choices -= 1; /* see add_prefixes */
+    if (g->c->mode == 64 && random_percent(&g->r, 30))
+        return 0x40 | random_below(&g->r, 16);
+    return prefixes[random_below(&g->r, choices)];
+}
+
+/* Puts prefixes in front, up to 15 bytes in all, if the instruction stays what it is. */
+static void add_idle_prefixes(struct gen *g, struct bytes *b, struct insn *insn,
+                              const struct form *f)
+{
+    struct bytes longer = *b;
+    struct insn decoded;
+    unsigned room = MAX_LEN - insn->len;
+    if (!room)
+        return;
+    unsigned count = random_percent(&g->r, 25) ? room : 1 + random_below(&g->r, room);
+    for (unsigned i = 0; i < count; i++)
+        longer.b[i] = (uint8_t)idle_prefix(g, insn);
+    memcpy(longer.b + count, b->b, insn->len);
+    longer.size = MAX_LEN;
+    longer.memory += count;
+    if (insn_decode(&decoded, longer.b, MAX_LEN, g->c->mode) != INSN_OK ||
+        decoded.len != insn->len + count || !acceptable(g, &decoded, f) ||
+        decoded.mem.rip_relative != insn->mem.rip_relative)
+        return;
+    *b = longer;
+    *insn = decoded;
+}
+
+/* More than 15 bytes: #GP. */
+static void emit_too_long(struct gen *g)
+{
+    const struct insn alu = {.class = INSN_IDENTITY};
+    uint8_t b[MAX_LEN + 1];
+    if (!room(g, 2))
+        return;
+    for (unsigned i = 0; i < MAX_LEN; i++)
+        b[i] = (uint8_t)idle_prefix(g, &alu);
+    b[MAX_LEN] = (uint8_t)random_below(&g->r, 0x40) & 0xfb; /* ALU, or a prefix */
+    append_insn(g, ZYDIS_MNEMONIC_INVALID, b, sizeof(b));
+}
+
 static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
 {
     const struct form *f = &g->g->forms->forms[entry->first + random_below(&g->r, entry->count)];
@@ -465,6 +521,8 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
         if (insn_decode(&insn, b.b, b.size < MAX_LEN ? b.size : MAX_LEN, g->c->mode) != INSN_OK ||
             !acceptable(g, &insn, f) || (insn.mem.rip_relative && !m.rip_disp))
             continue;
+        if (random_percent(&g->r, 4) && !save && !xrstor)
+            add_idle_prefixes(g, &b, &insn, f);
         unsigned before = g->c->count;
         prepare_operands(g, f);
         if (takes_component_mask(f->mnemonic) && !room(g, 1))
@@ -478,7 +536,7 @@ static bool emit_form(struct gen *g, const struct form_mnemonic *entry)
         }
         if (g->c->count > before)
             g->c->glued |= 1u << g->c->count;
-        append(g, insn.mnemonic, b.b, insn.len);
+        append_insn(g, insn.mnemonic, b.b, insn.len);
         g->branched |= insn.class == INSN_CONTROL;
         g->returns |= insn.class == INSN_CONTROL && !is_relative_branch(&insn);
         g->returns |= insn.kind == KIND_CALL_REL;
@@ -540,6 +598,10 @@ void generate_case(void *ctx, struct insn_case *c, uint64_t seed)
             emit_indirect(&g);
         else if (dice < 5)
             begin_loop(&g);
+        if (c->self_modifying && random_percent(&g.r, 25) && room(&g, 1))
+            emit_store_to_code(&g);
+        if (dice == 5 && random_percent(&g.r, 8) && !g.g->no_faults)
+            emit_too_long(&g);
         if (dice < 5)
             continue;
         const struct form_mnemonic *entry = choose_mnemonic(&g);
@@ -556,8 +618,9 @@ void generate_case(void *ctx, struct insn_case *c, uint64_t seed)
     if (g.loop && room(&g, 2))
         end_loop(&g);
     if (c->count == 0)
-        append(&g, ZYDIS_MNEMONIC_NOP, (const uint8_t *)"\x90", 1);
+        append_insn(&g, ZYDIS_MNEMONIC_NOP, (const uint8_t *)"\x90", 1);
     apply_fixups(&g);
+    modify_code(&g);
     /* The native end marker is longer than the guest's. */
     unsigned end = c->code_start + c->code_size;
     c->exact_end = g.code_limited && end < PAGE && end + END_BYTES > PAGE;

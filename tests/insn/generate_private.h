@@ -12,7 +12,7 @@ enum role { /* what a register holds when the test starts */
             ROLE_STACK,   /* into the stack, relative to SS */
 };
 
-enum { FIXUPS = 2 * CASE_INSNS };
+enum { FIXUPS = 2 * CASE_INSNS, CODE_STORES = 4 };
 
 struct fixup {      /* a field that names a later instruction */
     uint16_t at;    /* in code[] */
@@ -20,6 +20,12 @@ struct fixup {      /* a field that names a later instruction */
     uint8_t insn;   /* the instruction it belongs to */
     uint8_t target; /* instruction number; beyond the last: the end */
     bool relative;
+};
+
+struct code_store { /* a store into the test's own code */
+    uint8_t insn, size;
+    bool adds;                     /* ADD rather than MOV */
+    uint16_t address_at, value_at; /* in code[] */
 };
 
 struct gen {
@@ -36,8 +42,11 @@ struct gen {
     } loops[CASE_INSNS];
     unsigned loop_count;
     unsigned loop, loop_end; /* first instruction of the open loop (0: none), and when to end it */
-    unsigned wanted;         /* instructions */
-    unsigned undefined;      /* flags that may be undefined before the next instruction */
+    struct code_store store[CODE_STORES];
+    unsigned store_count;
+    uint32_t changed;   /* instructions that a store changes, a bit each */
+    unsigned wanted;    /* instructions */
+    unsigned undefined; /* flags that may be undefined before the next instruction */
     unsigned read_ever, undefined_ever; /* flags, by any instruction so far */
     bool returns;      /* control flow may go back: to behind a CALL, or wherever RET leads */
     bool restored;     /* XRSTOR or the like was there */
@@ -59,6 +68,18 @@ struct memory_choice {
 void generate_state(struct gen *g);
 /* Offset of a linear address in a segment of the test. */
 uint64_t segment_offset(const struct gen *g, unsigned seg, uint64_t linear);
+
+/* --- generate.c --- */
+void append_insn(struct gen *g, unsigned mnemonic, const uint8_t *bytes, unsigned size);
+/* Stores or loads state in memory, which the rest of the test takes into account. */
+bool is_state_mnemonic(unsigned mnemonic);
+
+/* --- generate_modify.c --- */
+/* Decides whether the test modifies its code; after choose_pages. */
+void begin_modifying(struct gen *g);
+void emit_store_to_code(struct gen *g);
+/* When all instructions are there: what the stores store, and where. */
+void modify_code(struct gen *g);
 
 /* --- generate_pages.c --- */
 /* Page rights, what the guest has behind pages. Before any pointer is made. */

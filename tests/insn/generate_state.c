@@ -203,6 +203,7 @@ void generate_state(struct gen *g)
         choose_segments(g);
     choose_roles(g);
     choose_pages(g);
+    begin_modifying(g);
     choose_registers(g);
     choose_x87(g);
     choose_vectors(g);

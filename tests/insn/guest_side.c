@@ -51,6 +51,7 @@ struct guest_side {
     struct x86_cpu initial, state;
     struct vd_error error;
     uint16_t old_start; /* of the last test's code */
+    bool code_written;  /* by that test, anywhere */
     uint8_t template[MEMORY_BYTES];
 };
 
@@ -367,8 +368,13 @@ bool guest_side_owns(const struct guest_side *g, uint64_t linear)
 static void place_code(struct guest_side *g, const struct insn_case *c)
 {
     uint8_t code[CASE_CODE + END_BYTES];
+    static const uint8_t none[CODE_BYTES] = {[0 ... CODE_BYTES - 1] = 0xcc};
     memset(code, 0xcc, sizeof(code)); /* what the last test left */
-    as_write(g->as, PHYS_CODE + g->old_start, code, sizeof(code));
+    if (g->code_written)
+        as_write(g->as, PHYS_CODE, none, CODE_BYTES);
+    else
+        as_write(g->as, PHYS_CODE + g->old_start, code, sizeof(code));
+    g->code_written = c->self_modifying;
     g->old_start = c->code_start;
     memcpy(code, c->code, c->code_size);
     memset(code + c->code_size, 0xcc, END_BYTES);

@@ -25,7 +25,7 @@ struct options {
 static const unsigned modes[3] = {16, 32, 64};
 
 struct totals {
-    uint64_t tests, exceptions, failures, undefined, timeouts, verified;
+    uint64_t tests, exceptions, failures, undefined, timeouts, verified, modified;
 };
 
 static double now(void)
@@ -114,6 +114,7 @@ static void run_batch(struct session *s, unsigned slot, unsigned count, const st
         unsigned differences = session_compare(s, c, native);
         t->tests++;
         t->exceptions += native->outcome == OUTCOME_EXCEPTION;
+        t->modified += c->self_modifying && memcmp(native->code, c->code, c->code_size);
         t->timeouts += native->outcome == OUTCOME_TIMEOUT;
         coverage_add(coverage, c, native, differences);
         if (differences == DIFF_UNDEFINED)
@@ -180,13 +181,15 @@ static int run_mode(const struct options *o, unsigned mode, const struct cpuid_m
     double seconds = now() - made;
     printf(
         "%u-bit: %llu sequences from seed %llu, %.0f per second (set-up %.1f s), %.1f %% with an "
-        "exception, %llu time-outs, %llu with page bits verified, %llu differ in undefined flags "
+        "exception, %llu time-outs, %llu with page bits verified, %llu changed their code, %llu "
+        "differ in undefined flags "
         "only, %llu failures\n",
         mode, (unsigned long long)t.tests, (unsigned long long)o->seed,
         (double)t.tests / (seconds > 0 ? seconds : 1), made - start,
         100 * (double)t.exceptions / (double)(t.tests ? t.tests : 1),
         (unsigned long long)t.timeouts, (unsigned long long)t.verified,
-        (unsigned long long)t.undefined, (unsigned long long)t.failures);
+        (unsigned long long)t.modified, (unsigned long long)t.undefined,
+        (unsigned long long)t.failures);
     coverage_print(&coverage, o->coverage);
     coverage_free(&coverage);
     session_stop(&s);
