@@ -9,6 +9,7 @@ struct generator {
     const struct form_table *forms;
     const struct cpuid_model *model;
     bool no_faults;       /* keep addresses valid where that is easy */
+    bool exact_flags;     /* the guest keeps dead flags, too */
     bool plain_memory;    /* the guest has RAM everywhere */
     bool reads_undefined; /* instructions may read flags that are undefined by the manuals */
     uint16_t only;        /* ZydisMnemonic that every sequence contains, 0: none */

@@ -90,6 +90,7 @@ static bool alike(const struct gen *g, const struct insn *a, const struct insn *
            group == form_group(a, g->g->model, &reason) && a->kind == b->kind &&
            a->class == b->class && a->op == b->op && a->fpu_state == b->fpu_state &&
            a->flags_read == b->flags_read && a->flags_written == b->flags_written &&
+           a->flags_maybe == b->flags_maybe &&
            !(b->gpr_written & ~(unsigned)a->gpr_written & never) &&
            a->mem.rip_relative == b->mem.rip_relative && !is_state_mnemonic(a->mnemonic) &&
            !is_state_mnemonic(b->mnemonic);
@@ -129,6 +130,13 @@ static void put_address(struct gen *g, const struct code_store *s, unsigned at)
     memcpy(c->code + s->address_at, &value, c->mode == 16 ? 2 : 4);
 }
 
+/* Which flags it replaces depends on the immediate. */
+static bool shifts(const struct insn *insn)
+{
+    return (insn->map == 0 && (insn->opcode & 0xfe) == 0xc0) ||
+           (insn->map == 1 && (insn->opcode == 0xa4 || insn->opcode == 0xac));
+}
+
 /* ADD: to an immediate, so that it may happen any number of times; even to its own. */
 static bool modify_by_adding(struct gen *g, const struct code_store *s, unsigned i)
 {
@@ -137,7 +145,7 @@ static bool modify_by_adding(struct gen *g, const struct code_store *s, unsigned
     bool itself = i == s->insn;
     if ((!itself && !may_change(g, i)) || !decode_at(g, g->c->code, i, &insn) || !insn.imm_size ||
         insn.class == INSN_CONTROL || insn.kind == KIND_CALLOUT || insn.map == 3 ||
-        insn.encoding != ENC_LEGACY || insn.fpu_state)
+        insn.encoding != ENC_LEGACY || insn.fpu_state || shifts(&insn))
         return false;
     put_address(g, s, g->c->offset[i] + insn.imm_off + random_below(&g->r, insn.imm_size));
     g->c->code[s->value_at] = addend;
@@ -145,12 +153,15 @@ static bool modify_by_adding(struct gen *g, const struct code_store *s, unsigned
     return true;
 }
 
-/* A branch forwards gets another target: the next instruction, or the end. */
+/*
+ * A branch forwards gets another target: the next instruction, or the end. Flags that were dead
+ * may be live there.
+ */
 static bool modify_branch(struct gen *g, const struct code_store *s, unsigned i)
 {
     struct insn_case *c = g->c;
     struct insn insn;
-    if (!may_change(g, i) || !decode_at(g, c->code, i, &insn) ||
+    if (!g->g->exact_flags || !may_change(g, i) || !decode_at(g, c->code, i, &insn) ||
         (insn.kind != KIND_JCC && insn.kind != KIND_JMP_REL && insn.kind != KIND_CALL_REL) ||
         insn.imm_size != s->size)
         return false;

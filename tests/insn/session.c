@@ -43,6 +43,7 @@ int session_start(struct session *s, unsigned mode, const struct cpuid_model *mo
     bool amd = __builtin_cpu_is("amd");
     s->generator.reads_undefined = amd;
     s->generator.model = model;
+    s->generator.exact_flags = exact_flags;
     s->generator.forms = &s->forms;
     if (form_table_init(&s->forms, mode, model) < 0)
         return -1;
