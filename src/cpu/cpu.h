@@ -101,9 +101,10 @@ struct x86_fault {
     uint8_t vector;
     bool has_error;
     uint32_t error;
-    uint64_t cr2; /* #PF only: becomes CR2 at delivery */
-    uint64_t dr6; /* #DB only: bits to set in DR6 at delivery */
-    bool trap;    /* the saved pc is already the next instruction's (traps: #DB, #BP, #OF) */
+    uint64_t cr2;   /* #PF only: becomes CR2 at delivery */
+    uint64_t dr6;   /* #DB only: bits to set in DR6 at delivery */
+    bool trap;      /* the saved pc is already the next instruction's (traps: #DB, #BP, #OF) */
+    bool delivered; /* the event that led here is delivered: this one is not of its delivery */
 };
 
 enum { /* RFLAGS */

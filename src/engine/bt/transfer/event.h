@@ -21,4 +21,11 @@ int event_enter(struct x86_cpu *cpu, const struct event *event);
 /* #DB is delivered: DR6 gets its bits and those that MOV SS held back, DR7.GD goes. */
 void debug_report(struct x86_cpu *cpu, uint64_t dr6);
 
+/*
+ * EFLAGS was loaded with VIF and VIP both set where they have a meaning: 0, or -1 with the #GP(0)
+ * of the next instruction, by which the monitor delivers the interrupt it announced (SDM vol. 3,
+ * 20.3.2). For what loads all of EFLAGS: IRET and task switches.
+ */
+int event_check_virtual(struct x86_cpu *cpu);
+
 #endif

@@ -30,6 +30,19 @@ void debug_report(struct x86_cpu *cpu, uint64_t dr6)
     cpu->dr[7] &= ~(uint64_t)DR7_GD;
 }
 
+int event_check_virtual(struct x86_cpu *cpu)
+{
+    const uint32_t both = X86_VIF | X86_VIP;
+    uint64_t enable = x86_vm86(cpu) ? X86_CR4_VME : X86_CR4_PVI;
+
+    if ((cpu->sflags & both) != both || (cpu->sflags & X86_IOPL) == X86_IOPL || cpu->cpl != 3 ||
+        !(cpu->cr4 & enable))
+        return 0;
+    x86_raise_error(cpu, X86_GP, 0);
+    cpu->fault.delivered = true;
+    return -1;
+}
+
 /* Registers that describe the fault change as soon as it is recognised. */
 static void commit_registers(struct x86_cpu *cpu, const struct x86_fault *fault)
 {
@@ -73,7 +86,8 @@ int fault_deliver(struct x86_cpu *cpu)
     struct x86_fault first = cpu->fault;
 
     while (deliver_once(cpu, &first) < 0) {
-        enum fault_class before = classify(&first), after = classify(&cpu->fault);
+        enum fault_class before = cpu->fault.delivered ? CLASS_BENIGN : classify(&first);
+        enum fault_class after = classify(&cpu->fault);
 
         if (before == CLASS_DOUBLE && after != CLASS_BENIGN) {
             if (after == CLASS_PAGE)

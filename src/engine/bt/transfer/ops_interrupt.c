@@ -300,7 +300,7 @@ static int deliver_long(struct x86_cpu *cpu, const struct event *event)
 /* Faults that name a selector or the stack tell that the program did not cause them. */
 static void mark_external(struct x86_fault *fault, const struct event *event)
 {
-    if (event->kind == EVENT_SOFTWARE)
+    if (event->kind == EVENT_SOFTWARE || fault->delivered)
         return;
     if (fault->has_error && fault->vector >= X86_TS && fault->vector <= X86_GP)
         fault->error |= ERROR_EXT;

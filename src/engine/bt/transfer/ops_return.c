@@ -3,6 +3,7 @@
  * back to virtual-8086 mode, to the previous task, and IRETQ.
  */
 #include "engine/bt/transfer/descriptor.h"
+#include "engine/bt/transfer/event.h"
 #include "engine/bt/transfer/frame.h"
 #include "engine/bt/transfer/task.h"
 #include "engine/bt/transfer/transfer.h"
@@ -291,20 +292,6 @@ static int iret_protected(struct x86_cpu *cpu, unsigned size)
     return 0;
 }
 
-/*
- * VIF and VIP both set at the beginning of an instruction, where they have a meaning: #GP(0), so
- * that the monitor delivers the interrupt it announced (SDM vol. 3, 20.3.2). Only what loads all of
- * EFLAGS brings that about.
- */
-static bool virtual_interrupt_due(const struct x86_cpu *cpu)
-{
-    const uint32_t both = X86_VIF | X86_VIP;
-    uint64_t enable = x86_vm86(cpu) ? X86_CR4_VME : X86_CR4_PVI;
-
-    return (cpu->sflags & both) == both && (cpu->sflags & X86_IOPL) != X86_IOPL && cpu->cpl == 3 &&
-           (cpu->cr4 & enable);
-}
-
 enum op_result op_iret(struct x86_cpu *cpu, const struct insn *insn)
 {
     uint32_t before = mode_fingerprint(cpu);
@@ -324,9 +311,5 @@ enum op_result op_iret(struct x86_cpu *cpu, const struct insn *insn)
     if (result < 0)
         return OP_FAULT;
     mode_note_change(cpu, before);
-    if (virtual_interrupt_due(cpu)) {
-        fault_gp(cpu, 0); /* of the instruction returned to */
-        return OP_FAULT;
-    }
-    return OP_JUMP;
+    return event_check_virtual(cpu) < 0 ? OP_FAULT : OP_JUMP;
 }

@@ -5,6 +5,7 @@
  */
 #include "engine/bt/transfer/task.h"
 
+#include "engine/bt/transfer/event.h"
 #include "engine/bt/transfer/frame.h"
 
 enum {
@@ -295,7 +296,7 @@ static int load_task(struct x86_cpu *cpu, const struct descriptor *tss,
         cpu->fault = (struct x86_fault){.vector = X86_DB, .dr6 = DR6_BT, .trap = true};
         return -1;
     }
-    return 0;
+    return event_check_virtual(cpu);
 }
 
 int task_switch(struct x86_cpu *cpu, const struct descriptor *tss,

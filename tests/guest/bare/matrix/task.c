@@ -413,6 +413,90 @@ static void run_links(void)
     }
 }
 
+/* --- VIF and VIP of the new task --- */
+
+enum { AT_DIVIDE = 0x10, CR4_VME = 1, CR4_PVI = 2 };
+
+static const struct {
+    const char *name;
+    uint8_t bytes[2], vector, bx;
+    bool nests;
+} ways[] = {
+    {"JMP", {0xff, 0x2b}, 0, 0, false}, {"CALL", {0xff, 0x1b}, 0, 0, true},
+    {"IRET", {0xcf}, 0, 0, false},      {"INT n", {0xcd, VECTOR}, VECTOR, 0, true},
+    {"#UD", {0x0f, 0x0b}, UD, 0, true}, {"#NP", {0x8e, 0xdb}, NP, 0x70, true},
+    {"#PF", {0x8a, 0x03}, PF, 1, true},
+};
+
+enum new_level { NEW_VM86, NEW_LEVEL_3, NEW_LEVEL_0, NEW_LEVELS };
+
+static void write_virtual_task(enum new_level level, uint32_t flags, bool trap)
+{
+    write_tss32();
+    field(TSS_EFLAGS, flags);
+    field(TSS_TRAP, trap);
+    field(TSS_EIP, LOW_CODE + AT_DIVIDE);
+    if (level == NEW_VM86) {
+        field(TSS_EIP, AT_DIVIDE);
+        field(TSS_CS, LOW_CODE >> 4);
+        field(TSS_ESP, 0x100);
+    }
+    for (unsigned i = TSS_ES; i <= TSS_GS && level == NEW_LEVEL_3; i += 4)
+        field((enum tss)i, ((i == TSS_CS ? LEVEL_CODE32 : LEVEL_DATA) + 0x60) | 3);
+}
+
+/*
+ * #GP(0) in front of the new task's first instruction, behind the trap of the TSS. It is not part
+ * of the delivery of what led there: no double fault, no EXT. Without it comes the division error.
+ */
+static void run_virtual_flags(unsigned way, unsigned place, unsigned i)
+{
+    enum new_level level = (enum new_level)(i % NEW_LEVELS);
+    unsigned cr4 = i / NEW_LEVELS & 3, iopl = i / NEW_LEVELS >> 4 & 3;
+    bool vif = i / NEW_LEVELS >> 2 & 1, vip = i / NEW_LEVELS >> 3 & 1;
+    bool trap = i / NEW_LEVELS >> 6 & 1;
+    uint32_t flags = 2 | iopl << 12 | (vif ? FLAG_VIF : 0) | (vip ? FLAG_VIP : 0) |
+                     (level == NEW_VM86 ? FLAG_VM : 0);
+    bool counts = level == NEW_VM86 ? cr4 & CR4_VME : level == NEW_LEVEL_3 && (cr4 & CR4_PVI);
+    struct visit_state in = start_state(0, place, OTHER);
+    struct visit_end end;
+
+    matrix_case(ways[way].name, level, flags, cr4, trap);
+    write_virtual_task(level, flags, trap);
+    write_other(ways[way].bytes[0] == 0xcf ? SYS_TSS_BUSY : SYS_TSS, 0, true);
+    in.flags |= ways[way].bytes[0] == 0xcf ? FLAG_NT : 0;
+    if (ways[way].bx)
+        in.bx = ways[way].bx == 1 ? HOLE_AT : ways[way].bx;
+    store(TSS_AT + TSS_LINK, 2, OTHER);
+    if (ways[way].vector)
+        idt_set(ways[way].vector, gate_make(OTHER, 0, SYS_TASK_GATE, 0, true, 0));
+    cr4_set(cr4, true);
+    visit(&in, &end);
+    cr4_set(CR4_VME | CR4_PVI, false);
+    if (ways[way].vector)
+        idt_restore(ways[way].vector, 0);
+    bool faults = vif && vip && iopl < 3 && counts;
+    check("vector", end.vector, trap ? DB : faults ? GP : DE);
+    check("error code", end.error, 0);
+    check("pc", end.ip, load(OTHER_TSS + TSS_EIP, 4));
+    check("CS", end.cs, load(OTHER_TSS + TSS_CS, 2));
+    check("flags", end.flags, flags | (ways[way].nests ? FLAG_NT : 0) | (trap ? 0 : FLAG_RF));
+    come_home();
+}
+
+static void run_all_virtual_flags(void)
+{
+    store(LOW_CODE + AT_DIVIDE, 2, 0x00d4); /* AAM by zero: #DE */
+    page_set(HOLE_AT, 0);
+    for (unsigned way = 0; way < sizeof(ways) / sizeof(ways[0]); way++) {
+        unsigned place = probe_place(ways[way].bytes, ways[way].bytes[0] == 0xcf ? 1 : 2);
+
+        for (unsigned i = 0; i < NEW_LEVELS * 128; i++)
+            run_virtual_flags(way, place, i);
+    }
+    page_set(HOLE_AT, 7);
+}
+
 void matrix_main(void)
 {
     unsigned place[MEANS];
@@ -435,5 +519,6 @@ void matrix_main(void)
         }
     }
     run_links();
+    run_all_virtual_flags();
     matrix_end();
 }
