@@ -87,6 +87,11 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
     case OP_REPEAT:
+        /* Any other waits for what FERR# brings: there is nothing to trap behind. */
+        if (insn->kind != KIND_STRING) {
+            vcpu->mmu.debug_hits = 0;
+            return BT_EXIT_EVENT;
+        }
         between_iterations(cpu);
         return BT_EXIT_CALLOUT;
     case OP_JUMP:

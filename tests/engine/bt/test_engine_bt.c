@@ -201,6 +201,39 @@ static void test_ferr(void **state)
     guest_destroy(&g);
 }
 
+#define PENDING_STEP                                                                               \
+    "mov $0x100000, %esi\n fninit\n movw $0x37b, (%esi)\n fldcw (%esi)\n fld1\n fldz\n"            \
+    "fdivrp\n push $0x102\n popf\n"
+GUEST_CODE(ferr_step_fwait, 32, PENDING_STEP "fwait\n hlt");
+GUEST_CODE(ferr_step_fldenv, 32, PENDING_STEP "fldenv (%esi)\n hlt");
+GUEST_CODE(ferr_step_frstor, 32, PENDING_STEP "frstor (%esi)\n hlt");
+GUEST_CODE(ferr_step_maskmovq, 32, PENDING_STEP "maskmovq %mm0, %mm1\n hlt");
+
+/* There is no trap behind an instruction that waits; here #DB would be a triple fault. */
+static void test_waiting_is_no_step(void **state)
+{
+    (void)state;
+    static const struct {
+        const uint8_t *code, *end;
+        unsigned length;
+    } rows[] = {{ferr_step_fwait, ferr_step_fwait_end, 1},
+                {ferr_step_fldenv, ferr_step_fldenv_end, 2},
+                {ferr_step_frstor, ferr_step_frstor_end, 2},
+                {ferr_step_maskmovq, ferr_step_maskmovq_end, 3}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct guest g;
+        guest_create(&g, 32);
+        g.state.cr0 &= ~(uint64_t)X86_CR0_NE;
+        guest_place(&g, rows[i].code, rows[i].end);
+        assert_int_equal(guest_run(&g), VCPU_EXIT_KICK);
+        assert_true(g.ferr);
+        assert_int_equal(g.state.rip,
+                         CODE + (uint64_t)(rows[i].end - rows[i].code) - 1 - rows[i].length);
+        assert_false(g.state.sflags & X86_RF);
+        guest_destroy(&g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_vector_state),
         cmocka_unit_test(test_ports),
         cmocka_unit_test(test_ferr),
+        cmocka_unit_test(test_waiting_is_no_step),
         cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
