@@ -109,10 +109,25 @@ void apic_timer_expired(void *ctx, uint64_t now_ns)
         arm(apic, now_ns + MIN_PERIOD_NS);
 }
 
+/*
+ * What has run out has interrupted: it is delivered in the old mode before software's write changes
+ * or stops the timer, although the host's timer may come later.
+ */
+static void deliver_due(struct local_apic *apic, uint32_t lvt)
+{
+    if (!timer_armed(&apic->timer) || apic->timer.deadline > vclock_now(timer_clock(apic)))
+        return;
+    timer_cancel(&apic->timer);
+    if ((lvt & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT == TIMER_TSC_DEADLINE)
+        apic->tsc_deadline = 0;
+    apic_accept(apic, APIC_FIXED, lvt & LVT_VECTOR, false);
+}
+
 void apic_timer_set_initial(struct local_apic *apic, uint32_t count)
 {
     if (timer_mode(apic) >= TIMER_TSC_DEADLINE)
         return;
+    deliver_due(apic, apic->lvt[LVT_TIMER]);
     apic->initial_count = apic->first_count = count;
     apic->start_ns = vclock_now(timer_clock(apic));
     arm(apic, 0);
@@ -120,6 +135,7 @@ void apic_timer_set_initial(struct local_apic *apic, uint32_t count)
 
 void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
 {
+    deliver_due(apic, apic->lvt[LVT_TIMER]);
     /* The count goes on from where it is, at the new rate. */
     apic->first_count = apic_timer_current(apic);
     apic->start_ns = vclock_now(timer_clock(apic));
@@ -130,6 +146,7 @@ void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
 {
     uint32_t changed = (old ^ apic->lvt[LVT_TIMER]) & LVT_TIMER_MODE;
+    deliver_due(apic, old);
     /* The count goes on from where the old mode had brought it. */
     if (changed) {
         apic->first_count = count_in_mode(apic, (old & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT);
@@ -162,6 +179,7 @@ int local_apic_tsc_deadline(void *ctx, bool write, uint64_t *value)
             apic->tsc_deadline = 0;
         *value = active ? apic->tsc_deadline : 0;
     } else if (active) {
+        deliver_due(apic, apic->lvt[LVT_TIMER]);
         apic->tsc_deadline = *value;
         arm(apic, 0);
     }

@@ -467,6 +467,32 @@ static void test_timer_mode_change(void **state)
     assert_false(pending(0));
 }
 
+/* A count that ran out has interrupted, though the host's timer was late and software came first.
+ */
+static void test_timer_written_when_due(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t reg, value;
+    } writes[] = {{0x320, 0x10031}, {0x320, 0x32}, {0x320, 0x20032}, {0x320, 0x40032},
+                  {0x380, 0},       {0x380, 5000}, {0x3e0, 0x0}};
+    enable_all();
+    for (unsigned i = 0; i < 2 * sizeof(writes) / sizeof(writes[0]); i++) {
+        wr(0x3e0, 0xb);
+        wr(0x320, i & 1 ? 0x20031 : 0x31); /* periodic, one-shot */
+        wr(0x380, 1000);                   /* 10 us */
+        rig.board.clock.paused_ns += 10001;
+        assert_false(pending(0)); /* nobody ran the timers yet */
+        wr(writes[i / 2].reg, writes[i / 2].value);
+        assert_int_equal(ack(0), 0x31);
+        wr(0xb0, 0);
+        board_run_until(&rig.board, rig.board.clock.paused_ns + 1);
+        assert_false(pending(0)); /* once */
+        wr(0x320, 0x31);
+        wr(0x380, 0);
+    }
+}
+
 static void test_tsc_deadline(void **state)
 {
     (void)state;
@@ -583,6 +609,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_timer_divisors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_periodic, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_mode_change, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timer_written_when_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_base_msr, setup, teardown),
         cmocka_unit_test_setup_teardown(test_init_pin, setup, teardown),
