@@ -207,6 +207,14 @@ static bool gathers(const struct insn_case *c, uint64_t rip)
     return decode(c, case_insn_at(c, rip), &insn) && insn.op == OP_GATHER;
 }
 
+/* The trap of EFLAGS.TF came between two iterations of the string instruction there. */
+static bool repeats(const struct insn_case *c, uint64_t rip)
+{
+    struct insn insn;
+    return decode(c, case_insn_at(c, rip), &insn) && insn.kind == KIND_STRING &&
+           (insn.prefixes & (PREFIX_REP | PREFIX_REPNE));
+}
+
 /* An offset from FS or GS that is not canonical itself, though the linear address is. */
 static bool odd_offset(const struct insn_case *c, const struct insn_result *native,
                        const struct insn_result *guest)
@@ -255,7 +263,7 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
                            : c->self_modifying ? 0
                                                : live_flags(c, at);
         flag_mask = ~(uint64_t)ARITH | (boundary ? certain : 0);
-        if (native->vector == X86_DB) /* between two iterations of a string instruction */
+        if (native->vector == X86_DB && repeats(c, a->rip))
             flag_mask &= ~(uint64_t)X86_RF;
     }
     if ((a->rip ^ b->rip) & ip_mask)
