@@ -18,6 +18,13 @@
 
 struct i8254_config {
     struct irq_line irq; /* OUT of channel 0 */
+    /*
+     * The edge before has not been taken yet, the next one would be lost: it is held back then, for
+     * up to a second. On hardware only a processor with interrupts disabled lets that happen; here
+     * the host may not have run it. NULL: edges are never held back.
+     */
+    bool (*edge_waits)(void *ctx);
+    void *ctx; /* of edge_waits */
     struct timer_queue *timers;
     struct vclock *clock;
 };

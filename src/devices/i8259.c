@@ -151,6 +151,12 @@ uint8_t i8259_ack(struct i8259_pair *pair)
     return vector;
 }
 
+bool i8259_edge_waits(const struct i8259_pair *pair, unsigned pin)
+{
+    const struct i8259_chip *chip = &pair->chip[pin >> 3 & 1];
+    return chip->latch & ~chip->imr & bit(pin & 7);
+}
+
 bool i8259_output(const struct i8259_pair *pair)
 {
     return pair->intr;

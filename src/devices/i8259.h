@@ -43,6 +43,8 @@ void i8259_reset(struct i8259_pair *pair);
 
 /* An input changes; ctx is the struct i8259_pair, pin 0..15 (2 is the cascade: ignored). */
 void i8259_set_irq(void *ctx, unsigned pin, bool level);
+/* An edge of this input waits for its acknowledge and is not masked: another one would be lost. */
+bool i8259_edge_waits(const struct i8259_pair *pair, unsigned pin);
 /* The level of INTR. */
 bool i8259_output(const struct i8259_pair *pair);
 /*

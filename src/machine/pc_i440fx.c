@@ -87,6 +87,11 @@ static struct irq_line isa_irq(struct pc *pc, unsigned irq)
     return (struct irq_line){.set = set_isa_irq, .ctx = pc, .pin = irq};
 }
 
+static bool timer_edge_waits(void *ctx)
+{
+    return i8259_edge_waits(&((struct pc *)ctx)->pic, IRQ_TIMER);
+}
+
 static int pic_ack(void *ctx)
 {
     struct pc *pc = ctx;
@@ -255,8 +260,11 @@ static int add_pci(struct pc *pc, const struct machine_config *config, struct vd
 static void init_isa_devices(struct pc *pc, const struct machine_config *config)
 {
     struct i8259_config pic = {.intr = {.set = set_intr, .ctx = pc}, .ignore_ltim = true};
-    struct i8254_config pit = {
-        .irq = isa_irq(pc, IRQ_TIMER), .timers = &pc->timers, .clock = &pc->clock};
+    struct i8254_config pit = {.irq = isa_irq(pc, IRQ_TIMER),
+                               .edge_waits = timer_edge_waits,
+                               .ctx = pc,
+                               .timers = &pc->timers,
+                               .clock = &pc->clock};
     struct mc146818_config rtc = {.irq = isa_irq(pc, IRQ_RTC),
                                   .timers = &pc->timers,
                                   .clock = &pc->clock,

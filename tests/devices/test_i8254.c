@@ -536,6 +536,41 @@ static void irq0_catches_up(void **state)
     assert_in_range(edges, 2000, 2002); /* the hour is forgotten */
 }
 
+static bool taken;
+
+static bool edge_waits(void *ctx)
+{
+    (void)ctx;
+    return !taken;
+}
+
+/* No edge is lost while the one before waits for its acknowledge, up to a second of them. */
+static void irq0_waits_for_its_acknowledge(void **state)
+{
+    (void)state;
+    pit.config.edge_waits = edge_waits;
+    channel0(0x34, 1193); /* 1 kHz */
+    edges = 0;
+    taken = true;
+    advance(1 + 1193 * 5 + 10);
+    assert_int_equal(edges, 5);
+    taken = false; /* the processor gets no time for 40 ms */
+    advance(1193 * 40);
+    assert_int_equal(edges, 5);
+    taken = true;
+    advance(1193 * 5); /* made up for soon: 40 edges at 32 times the rate */
+    assert_in_range(edges, 49, 50);
+    advance(1193 * 100);
+    assert_in_range(edges, 149, 150);
+    taken = false;
+    edges = 0;
+    advance(1193 * 3000); /* more than a second is forgotten */
+    taken = true;
+    advance(1193 * 100);
+    assert_in_range(edges, 1098, 1102); /* those of the last second, and the new ones */
+    pit.config.edge_waits = NULL;
+}
+
 static void fastest_rate_leaves_time_for_the_guest(void **state)
 {
     (void)state;
@@ -593,6 +628,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(irq0_periodic, setup, teardown),
         cmocka_unit_test_setup_teardown(irq0_one_shot, setup, teardown),
         cmocka_unit_test_setup_teardown(irq0_catches_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(irq0_waits_for_its_acknowledge, setup, teardown),
         cmocka_unit_test_setup_teardown(fastest_rate_leaves_time_for_the_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(survives_garbage, setup, teardown),
     };
