@@ -87,13 +87,11 @@ uint32_t bt_callout(struct vcpu *vcpu, const struct xlate_site *site)
         cpu->rip = (cpu->rip + insn->len) & ip_mask(vcpu);
         return BT_EXIT_CALLOUT;
     case OP_REPEAT:
-        /* Any other waits for what FERR# brings: there is nothing to trap behind. */
-        if (insn->kind != KIND_STRING) {
-            vcpu->mmu.debug_hits = 0;
-            return BT_EXIT_EVENT;
-        }
         between_iterations(cpu);
         return BT_EXIT_CALLOUT;
+    case OP_RETRY:
+        vcpu->mmu.debug_hits = 0; /* the next attempt finds them again */
+        return BT_EXIT_EVENT;
     case OP_JUMP:
         return BT_EXIT_CALLOUT;
     case OP_HALT:
@@ -245,11 +243,11 @@ static bool finish_slow(struct vcpu *vcpu, bool *completed)
         *completed = true;
         return true;
     case OP_REPEAT:
-        *completed = insn->kind == KIND_STRING;
-        if (*completed)
-            between_iterations(cpu);
-        else
-            vcpu->mmu.debug_hits = 0; /* the next attempt finds them again */
+        between_iterations(cpu);
+        *completed = true;
+        return true;
+    case OP_RETRY:
+        vcpu->mmu.debug_hits = 0;
         return true;
     case OP_FAULT:
         break;

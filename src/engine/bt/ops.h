@@ -20,6 +20,7 @@ enum op_result {
     OP_FAULT,  /* cpu->fault is set, state unchanged */
     OP_REPEAT, /* REP made progress and was interrupted: rip unchanged, registers updated, run it
                   again */
+    OP_RETRY,  /* nothing happened: run it again, after what an interrupt brings (FERR#) */
     OP_HALT,   /* cpu->halted is set; continue behind the instruction after wake-up */
 };
 

@@ -153,7 +153,7 @@ int bt_host_fault(struct vcpu *vcpu)
         x86_raise_error(cpu, X86_GP, 0);
         return 0;
     case X86_MF:
-        return x87_error(cpu) == OP_REPEAT;
+        return x87_error(cpu) == OP_RETRY;
     case X86_AC:
         x86_raise_error(cpu, X86_AC, 0);
         return 0;

@@ -23,7 +23,7 @@ static enum op_result run_bounce(struct vcpu *vcpu, unsigned offset)
         case 0:
             return OP_FAULT;
         case 1:
-            return OP_REPEAT;
+            return OP_RETRY;
         default:
             return OP_HALT;
         }
@@ -382,5 +382,5 @@ enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed)
         break; /* have no operand that could bring them here: the code changed under us, run it anew
                 */
     }
-    return OP_REPEAT;
+    return OP_RETRY;
 }

@@ -130,5 +130,5 @@ enum op_result x87_error(struct x86_cpu *cpu)
     }
     if (cpu->platform.ferr_set)
         cpu->platform.ferr_set(cpu->platform.ctx, true);
-    return OP_REPEAT;
+    return OP_RETRY;
 }
