@@ -78,6 +78,9 @@ start:
     movw $TASK, %ax
     ltr %ax
     xorl %ebp, %ebp
+    movb $0xff, %al         /* the firmware left the timer's interrupt unmasked, at vector 8 */
+    outb %al, $0x21
+    outb %al, $0xa1
     call test_main
     call finish
 1:  hlt
