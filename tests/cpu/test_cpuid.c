@@ -121,11 +121,11 @@ static void psabi_levels(void **state)
 static void never_offered(void **state)
 {
     const uint32_t ecx1 = 1u << 3 | 1u << 5 | 1u << 17 | 1u << 21; /* MONITOR VMX PCID x2APIC */
-    const uint32_t ebx7 = 1u << 4 | 1u << 7 | 1u << 10 | 1u << 11 | 1u << 14 | 1u << 16 | 1u << 17 |
+    const uint32_t ebx7 = 1u << 4 | 1u << 10 | 1u << 11 | 1u << 14 | 1u << 16 | 1u << 17 |
                           1u << 20 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 |
-                          1u << 31; /* HLE SMEP INVPCID RTM MPX AVX-512 SMAP ... */
-    const uint32_t ecx7 = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 7 | 1u << 16; /* UMIP PKU CET LA57 */
-    const uint32_t ecx81 = 1u << 2 | 1u << 6 | 1u << 11 | 1u << 16;         /* SVM SSE4A XOP FMA4 */
+                          1u << 31; /* HLE INVPCID RTM MPX AVX-512 SMAP ... */
+    const uint32_t ecx7 = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 16;   /* PKU CET LA57 */
+    const uint32_t ecx81 = 1u << 2 | 1u << 6 | 1u << 11 | 1u << 16; /* SVM SSE4A XOP FMA4 */
     static struct x86_cpu cpu;
 
     (void)state;

@@ -140,7 +140,11 @@ static void cr4_values(void **state)
 {
     struct guest *g = *state;
 
-    expect_fault(g, set_cr4(g, 1u << 11), X86_GP, 0); /* UMIP: not offered */
+    assert_int_equal(set_cr4(g, X86_CR4_UMIP | X86_CR4_SMEP), OP_NEXT);
+    set_feature(g, FEAT_UMIP, false);
+    set_feature(g, FEAT_SMEP, false);
+    expect_fault(g, set_cr4(g, X86_CR4_UMIP), X86_GP, 0);
+    expect_fault(g, set_cr4(g, X86_CR4_SMEP), X86_GP, 0);
     expect_fault(g, set_cr4(g, 1u << 13), X86_GP, 0); /* VMXE */
     expect_fault(g, set_cr4(g, 1u << 22), X86_GP, 0); /* PKE */
     expect_fault(g, set_cr4(g, 1u << 31), X86_GP, 0);

@@ -38,6 +38,8 @@ static void test_control_bits(void)
     uint64_t cr4 = read_cr4();
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         bool has = offered(rows[i].leaf, rows[i].reg, rows[i].feature) && rows[i].bit != 12;
+        if (has && rows[i].bit == 20)
+            continue; /* SMEP: every page here is the users', too */
         uint64_t vector = try_cr4(cr4 | 1ull << rows[i].bit);
         check(vector == (has ? (uint64_t)NO_FAULT : (uint64_t)GP), "CR4 bit", rows[i].bit);
         check(read_cr4() == (has ? cr4 | 1ull << rows[i].bit : cr4), "CR4", read_cr4());
