@@ -96,6 +96,15 @@ bool bt_target_is_global(const struct vcpu *vcpu, uint32_t block)
                                            exec_access(vcpu));
 }
 
+bool bt_target_is_traced(const struct vcpu *vcpu, uint32_t block)
+{
+    const struct code_block *b = &vcpu->cache.blocks[block];
+    if (!b->range_count)
+        return false;
+    bool crosses = b->range[0].size < b->guest_bytes;
+    return !crosses || b->range_count == 2;
+}
+
 void bt_forget_addresses(struct vcpu *vcpu)
 {
     bool all = vcpu->stale == BT_STALE_ALL;
@@ -591,7 +600,8 @@ static uint32_t find_or_build(struct vcpu *vcpu, const struct xlate_mode *mode, 
         return BLOCK_NONE;
     struct block_key key = make_key(vcpu, &t, key_flags);
     uint32_t block = BLOCK_NONE;
-    if (t.page.page >= 0) /* code outside memory is not traced, so never found again */
+    /* Code outside memory is not traced, so never found again. */
+    if (t.page.page >= 0 && (!t.crosses || t.page2.page >= 0))
         block = block_cache_find(&vcpu->cache, &key);
     bool one = mode->single || mode->bounce;
     for (unsigned insns = BLOCK_INSNS; block == BLOCK_NONE && insns; insns /= 4) {

@@ -154,6 +154,8 @@ static inline bool bt_may_hold_code(const struct vcpu *vcpu, uint64_t linear)
     unsigned bit = bt_filter_bit(linear);
     return vcpu->code_pages[bit / 64] >> (bit % 64) & 1;
 }
+/* Writes to any of its bytes drop the block; false: some of them are not in plain memory. */
+bool bt_target_is_traced(const struct vcpu *vcpu, uint32_t block);
 /* True if the page of cpu.rip is global: links to it survive MOV CR3. */
 bool bt_target_is_global(const struct vcpu *vcpu, uint32_t block);
 /* Drops all translated code. */

@@ -435,9 +435,10 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
                 return stop_reason(vcpu, err);
             continue;
         }
-        if (link != NO_EXIT && resets == vcpu->cache.stats.resets && !vcpu->stale)
+        bool traced = bt_target_is_traced(vcpu, block);
+        if (traced && link != NO_EXIT && resets == vcpu->cache.stats.resets && !vcpu->stale)
             block_cache_link(&vcpu->cache, link, block, bt_target_is_global(vcpu, block));
-        else if (indirect)
+        else if (traced && indirect)
             bt_jump_add(vcpu, cpu->rip, block, bt_target_is_global(vcpu, block));
         link = NO_EXIT;
         resets = vcpu->cache.stats.resets;
