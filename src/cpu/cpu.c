@@ -125,6 +125,8 @@ void x86_reset(struct x86_cpu *cpu)
     cpu->cr0 |= X86_CR0_CD | X86_CR0_NW;
     reset_msrs(cpu);
     reset_vectors(cpu);
+    cpu->ferr = 0;
+    cpu->ignne = X86_IGNNE_OFF;
 }
 
 void x86_set_iflag(struct x86_cpu *cpu, bool on)

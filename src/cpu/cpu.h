@@ -193,6 +193,7 @@ struct x86_platform {
     uint64_t (*tsc_read)(void *ctx);
     int (*tsc_deadline)(void *ctx, bool write, uint64_t *value); /* IA32_TSC_DEADLINE; -1: #GP */
     void (*ferr_set)(void *ctx, bool level);                     /* FERR# towards IRQ 13 */
+    bool (*ignne)(void *ctx); /* IGNNE#, which the board asserts only while FERR# is; may be NULL */
 };
 
 enum { X86_XSAVE_SIZE = 1088 }; /* legacy 512 + header 64 + AVX 256, rounded up */
@@ -211,6 +212,17 @@ enum x86_shadow {
     X86_SHADOW_NONE,
     X86_SHADOW_STI,    /* interrupts */
     X86_SHADOW_MOV_SS, /* and NMI, debug traps, instruction breakpoints */
+};
+
+/*
+ * IGNNE# is asserted: instructions do not wait for unmasked x87 exceptions any more. Until these
+ * are cleared, which negates FERR# and with it IGNNE#, the engine executes one instruction at a
+ * time.
+ */
+enum x86_ignne {
+    X86_IGNNE_OFF,
+    X86_IGNNE_ON,
+    X86_IGNNE_MET, /* and the current instruction would have waited */
 };
 
 struct x86_cpu {
@@ -250,6 +262,8 @@ struct x86_cpu {
     uint64_t xcr0;
     uint8_t halted; /* in HLT, waiting for an interrupt */
     uint8_t nmi_pending, nmi_blocked;
+    uint8_t ferr;           /* FERR# was asserted */
+    uint8_t ignne;          /* enum x86_ignne */
     uint8_t shutdown;       /* triple fault */
     uint8_t reset_request;  /* INIT/reset seen by the CPU */
     uint32_t dirty;         /* enum x86_dirty bits; the engine clears them */

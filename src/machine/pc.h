@@ -72,6 +72,7 @@ struct pc {
 
     /* Levels of the ISA IRQs: an ISA device's, a PCI interrupt's steered there, a test kernel's. */
     uint16_t isa_levels, pirq_levels, test_levels;
+    bool ferr, ignne; /* the processor's pins; the vCPU thread's only */
 };
 
 /* The address behind the last byte of so many bytes of RAM. */

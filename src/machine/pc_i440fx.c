@@ -153,7 +153,10 @@ static void set_a20(void *ctx, bool enabled)
     as_set_a20(pc->as, enabled);
 }
 
-/* Port F0h clears the coprocessor error interrupt (PIIX3 data sheet 2.5.6). */
+/*
+ * Port F0h clears the coprocessor error interrupt and, while FERR# is asserted, asserts IGNNE#
+ * until FERR# is negated (PIIX3 data sheet, 2.5.6).
+ */
 static uint64_t coprocessor_read(void *ctx, uint64_t offset, unsigned size)
 {
     (void)ctx;
@@ -164,10 +167,13 @@ static uint64_t coprocessor_read(void *ctx, uint64_t offset, unsigned size)
 
 static void coprocessor_write(void *ctx, uint64_t offset, uint64_t value, unsigned size)
 {
+    struct pc *pc = ctx;
     (void)value;
     (void)size;
-    if (offset == 0)
-        set_isa_irq(ctx, IRQ_FPU, false);
+    if (offset != 0)
+        return;
+    set_isa_irq(pc, IRQ_FPU, false);
+    pc->ignne = pc->ferr;
 }
 
 static const struct io_ops coprocessor_ops = {
@@ -435,6 +441,7 @@ void pc_reset(struct pc *pc)
     for (unsigned i = 0; i < MACHINE_SERIAL_COUNT; i++)
         uart16550_reset(&pc->serial[i]);
     set_isa_irq(pc, IRQ_FPU, false);
+    pc->ferr = pc->ignne = false;
     if (pc->test_device)
         test_device_reset(pc->test_device);
     fw_cfg_reset(&pc->fw_cfg);
@@ -535,8 +542,16 @@ static void platform_ferr_set(void *ctx, bool level)
 {
     struct pc *pc = ctx;
     pthread_mutex_lock(as_lock(pc->as));
-    set_isa_irq(pc, IRQ_FPU, level);
+    pc->ferr = level;
+    pc->ignne = false;
+    if (level) /* stays until port F0h is written */
+        set_isa_irq(pc, IRQ_FPU, true);
     pthread_mutex_unlock(as_lock(pc->as));
+}
+
+static bool platform_ignne(void *ctx)
+{
+    return ((struct pc *)ctx)->ignne;
 }
 
 void pc_platform(struct pc *pc, struct x86_platform *platform)
@@ -552,5 +567,6 @@ void pc_platform(struct pc *pc, struct x86_platform *platform)
                                       .tpr_write = platform_tpr_write,
                                       .tsc_read = platform_tsc_read,
                                       .tsc_deadline = platform_tsc_deadline,
-                                      .ferr_set = platform_ferr_set};
+                                      .ferr_set = platform_ferr_set,
+                                      .ignne = platform_ignne};
 }

@@ -3,6 +3,7 @@
  * functions that stubs call. Everything here may run with guest vector state in host registers.
  */
 #include "engine/bt/bt.h"
+#include "engine/bt/ops/xstate.h"
 
 #include <immintrin.h>
 #include <stdio.h>
@@ -329,7 +330,58 @@ static uint64_t stepless_callouts(const struct vcpu *vcpu)
            callouts[OP_SYSCALL] + callouts[OP_SYSRET];
 }
 
-/* One instruction with single-step, breakpoints or an interrupt shadow in force. */
+struct single { /* how one instruction ended */
+    enum bt_exit reason;
+    const uint8_t *host; /* its block */
+    bool completed;
+};
+
+/* FERR# follows the exceptions that are pending, and takes IGNNE# along (SDM vol. 1, D.2). */
+static void follow_ferr(struct vcpu *vcpu)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    if (bt_x87_pending(vcpu))
+        return;
+    cpu->ferr = 0;
+    cpu->ignne = X86_IGNNE_OFF;
+    bt_park_vectors(cpu);
+    if (cpu->platform.ferr_set)
+        cpu->platform.ferr_set(cpu->platform.ctx, false);
+}
+
+/* Runs the current instruction, which may wait. False: shutdown or host error. */
+static bool run_once(struct vcpu *vcpu, struct single *single)
+{
+    uint32_t link = NO_EXIT, block = bt_block(vcpu, BT_SINGLE);
+    single->completed = false;
+    single->reason = BT_EXIT_GUEST_FAULT;
+    if (block == BLOCK_NONE)
+        return deliver_fault(vcpu);
+    single->host = block_body(&vcpu->cache, block);
+    single->reason = bt_enter(vcpu, single->host);
+    return handle_exit(vcpu, single->reason, &link, &single->completed);
+}
+
+/* Runs it with IGNNE# asserted: what it does not see is there again behind it. */
+static bool run_ignoring(struct vcpu *vcpu, struct single *single)
+{
+    struct x86_cpu *cpu = &vcpu->cpu;
+    const uint64_t *callouts = vcpu->stats.callouts;
+    if (!run_once(vcpu, single))
+        return false;
+    if (cpu->ignne != X86_IGNNE_MET)
+        return true;
+    cpu->ignne = X86_IGNNE_ON;
+    uint64_t loads = callouts[OP_FLDENV] + callouts[OP_FRSTOR];
+    unsigned exceptions = x87_hide_exceptions(cpu);
+    bool alive = run_once(vcpu, single);
+    bool loaded = single->completed && loads != callouts[OP_FLDENV] + callouts[OP_FRSTOR];
+    if (!loaded) /* a status word of its own */
+        x87_show_exceptions(cpu, exceptions);
+    return alive;
+}
+
+/* One instruction with single-step, breakpoints, an interrupt shadow or IGNNE# in force. */
 static bool run_single(struct vcpu *vcpu)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -343,22 +395,18 @@ static bool run_single(struct vcpu *vcpu)
     cpu->shadow = X86_SHADOW_NONE;
     cpu->sflags &=
         ~(uint32_t)X86_RF; /* before the instruction, which may be an IRET that sets it */
-    uint32_t block = bt_block(vcpu, BT_SINGLE);
-    if (block == BLOCK_NONE)
-        return deliver_fault(vcpu);
-    uint32_t link = NO_EXIT;
-    bool completed;
     uint64_t stepless = stepless_callouts(vcpu);
-    const uint8_t *host = block_body(&vcpu->cache, block);
-    enum bt_exit reason = bt_enter(vcpu, host);
-    if (!handle_exit(vcpu, reason, &link, &completed))
+    struct single single;
+    if (cpu->ignne)
+        follow_ferr(vcpu);
+    if (!(cpu->ignne ? run_ignoring(vcpu, &single) : run_once(vcpu, &single)))
         return false;
-    if (!completed) /* what MOV SS held back comes at the entry of the handler */
+    if (!single.completed) /* what MOV SS held back comes at the entry of the handler */
         return !vcpu->mmu.held_hits || debug_trap(vcpu, false);
     uint64_t next = cpu->rip;
-    if (reason == BT_EXIT_DONE) {
+    if (single.reason == BT_EXIT_DONE) {
         x86_raise_error(cpu, X86_GP, 0);
-        bt_undo_branch(vcpu, (uint64_t)(uintptr_t)host);
+        bt_undo_branch(vcpu, (uint64_t)(uintptr_t)single.host);
         if (cpu->rip != next) /* the fault is the branch's: nothing to trap behind */
             return deliver_fault(vcpu);
     }
@@ -415,7 +463,7 @@ static enum vcpu_exit dispatch(struct vcpu *vcpu, struct vd_error *err)
             link = NO_EXIT;
             indirect = false;
         }
-        if (cpu->shadow || (cpu->sflags & X86_TF) || breakpoints_armed(cpu)) {
+        if (cpu->shadow || (cpu->sflags & X86_TF) || cpu->ignne || breakpoints_armed(cpu)) {
             link = NO_EXIT;
             branch = 0;
             indirect = false;

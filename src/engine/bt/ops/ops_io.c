@@ -38,6 +38,10 @@ static void port_write(struct x86_cpu *cpu, uint16_t port, uint64_t value, unsig
     cpu->mmu->debug_hits |= port_breakpoints(cpu, port, size);
     if (cpu->platform.pio_write)
         cpu->platform.pio_write(cpu->platform.ctx, port, value & op_size_mask(size), size);
+    if (cpu->ferr && cpu->platform.ignne && cpu->platform.ignne(cpu->platform.ctx)) {
+        cpu->ignne = X86_IGNNE_ON;
+        cpu->dirty |= X86_DIRTY_MODE; /* nothing that waits may follow in the block */
+    }
 }
 
 /* E4-E7: immediate port, EC-EF: DX; odd opcodes move AX or EAX (never RAX). */

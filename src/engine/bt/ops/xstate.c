@@ -128,7 +128,37 @@ enum op_result x87_error(struct x86_cpu *cpu)
         x86_raise(cpu, X86_MF);
         return OP_FAULT;
     }
+    if (cpu->ignne) {
+        cpu->ignne = X86_IGNNE_MET;
+        return OP_RETRY;
+    }
+    cpu->ferr = 1;
     if (cpu->platform.ferr_set)
         cpu->platform.ferr_set(cpu->platform.ctx, true);
     return OP_RETRY;
+}
+
+enum { FSW_EXCEPTIONS = 0x3f, FSW_SUMMARY = 0x8080 /* ES and B */ };
+
+unsigned x87_hide_exceptions(struct x86_cpu *cpu)
+{
+    unsigned fsw;
+
+    xstate_park(cpu);
+    fsw = xs_get16(cpu->xsave + XS_FSW);
+    xs_put16(cpu->xsave + XS_FSW, fsw & ~(unsigned)(FSW_EXCEPTIONS | FSW_SUMMARY));
+    return fsw & FSW_EXCEPTIONS;
+}
+
+void x87_show_exceptions(struct x86_cpu *cpu, unsigned exceptions)
+{
+    unsigned fsw, masks;
+
+    xstate_park(cpu);
+    fsw = (xs_get16(cpu->xsave + XS_FSW) & ~(unsigned)FSW_SUMMARY) | exceptions;
+    masks = xs_get16(cpu->xsave + XS_FCW);
+    if (fsw & ~masks & FSW_EXCEPTIONS)
+        fsw |= FSW_SUMMARY;
+    xs_put16(cpu->xsave + XS_FSW, fsw);
+    xstate_set_in_use(cpu, XC_X87);
 }

@@ -135,8 +135,13 @@ int fpu_check(struct x86_cpu *cpu, enum insn_fpu state);
 
 /*
  * An instruction waits while an unmasked x87 exception is pending (SDM vol. 1, 8.7): #MF, or with
- * CR0.NE clear FERR#, which raises IRQ 13, and the instruction is tried again.
+ * CR0.NE clear FERR#, which raises IRQ 13, and the instruction is tried again. With IGNNE# asserted
+ * it is only noted (enum x86_ignne).
  */
 enum op_result x87_error(struct x86_cpu *cpu);
+/* Takes the exceptions out of the status word, so that nothing waits for them; returns them. */
+unsigned x87_hide_exceptions(struct x86_cpu *cpu);
+/* Brings them back and computes the summary bits anew. */
+void x87_show_exceptions(struct x86_cpu *cpu, unsigned exceptions);
 
 #endif

@@ -213,6 +213,62 @@ static uint8_t slave_requests(void)
     return in8(0xa0);
 }
 
+static __attribute__((aligned(16))) uint8_t before[512], ignored[512], reference[512];
+
+static uint16_t half(const uint8_t *image, unsigned at)
+{
+    return (uint16_t)(image[at] | image[at + 1] << 8);
+}
+
+/* Only the follower, in ring 0 with interrupts off. */
+static void run_alone(const struct row *cause, const struct row *follower)
+{
+    static const struct row ud2 = ROW(0, "", 0x0f, 0x0b);
+    append(append(0, follower), &ud2);
+    put(AT_MEMORY, 0xcccccccc, 0xcccccccc, 0);
+    struct guest_call call = {(uint32_t)(uintptr_t)code, 0, (uintptr_t)operand, 0,
+                              (uintptr_t)operand};
+    guest_enter(&call);
+    if (SEEN.vector != VECTOR_UD || SEEN.ip != call.code + follower->length)
+        complain(cause, follower, "exception although ignored", SEEN.vector);
+}
+
+/*
+ * Port F0h written while FERR# is asserted asserts IGNNE#: what would wait goes on, as if nothing
+ * were pending, and what is pending stays until something clears it.
+ */
+static void run_ignored(const struct row *cause, const struct row *follower)
+{
+    enum { FCW = 0, FSW = 2, FTW = 4, ST = 32, ST_END = 160, EXCEPTIONS = 0x3f, SUMMARY = 0x8080 };
+    bool loads = follower->code[0] >= 0xd9 && follower->code[1] == 0xa0; /* FLDENV, FRSTOR */
+    __asm__ volatile("fxsave %0" : "=m"(before));
+    run_alone(cause, follower);
+    uint32_t stored = *(volatile uint32_t *)(operand + AT_MEMORY);
+    __asm__ volatile("fxsave %0\n fnclex" : "=m"(ignored));
+    uint16_t pending = half(before, FSW) & EXCEPTIONS;
+    before[FSW] &= (uint8_t) ~(EXCEPTIONS | SUMMARY);
+    before[FSW + 1] &= 0x7f;
+    __asm__ volatile("fxrstor %0" : : "m"(before));
+    run_alone(cause, follower);
+    __asm__ volatile("fxsave %0\n fnclex" : "=m"(reference));
+    uint16_t wanted = half(reference, FSW) & ~SUMMARY;
+    if (!loads)
+        wanted |= pending;
+    if (wanted & EXCEPTIONS & ~half(reference, FCW))
+        wanted |= SUMMARY;
+    if (half(ignored, FSW) != wanted)
+        complain(cause, follower, "status when ignored", half(ignored, FSW));
+    if (half(ignored, FCW) != half(reference, FCW) || ignored[FTW] != reference[FTW])
+        complain(cause, follower, "control and tags when ignored", ignored[FTW]);
+    for (unsigned i = ST; i < ST_END; i++) {
+        if (ignored[i] != reference[i])
+            complain(cause, follower, "registers when ignored", i);
+    }
+    if ((follower->flags & WAITS) && stored != *(volatile uint32_t *)(operand + AT_MEMORY))
+        complain(cause, follower, "stored when ignored", stored);
+    cases++;
+}
+
 static void run_irq13(const struct row *cause, const struct row *follower)
 {
     unsigned end, here = compose(cause, follower, true, &end);
@@ -220,6 +276,7 @@ static void run_irq13(const struct row *cause, const struct row *follower)
     struct guest_call call = {(uint32_t)(uintptr_t)code, 0, (uintptr_t)operand, 0,
                               (uintptr_t)operand};
     guest_enter(&call);
+    bool interrupted = SEEN.vector == IRQ_13;
     cases++;
     if (follower->flags & CLEARS) { /* FERR# may have gone out before */
         if (SEEN.vector != VECTOR_UD && SEEN.vector != IRQ_13)
@@ -235,10 +292,12 @@ static void run_irq13(const struct row *cause, const struct row *follower)
     }
     /* What a handler does: after F0h the line is down, after FNCLEX nothing is pending. */
     out8(0xf0, 0);
+    if (!(follower->flags & CLEARS))
+        run_ignored(cause, follower);
     __asm__ volatile("fnclex");
     if (slave_requests() & 0x20)
         complain(cause, follower, "requests", slave_requests());
-    if (SEEN.vector == IRQ_13) {
+    if (interrupted) {
         out8(0xa0, 0x20);
         out8(0x20, 0x20);
     }
