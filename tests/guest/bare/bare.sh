@@ -12,7 +12,7 @@ fi
 out=$(mktemp)
 trap 'rm -f "$out" "$out.console"' EXIT
 status=0
-timeout 20 "$runner" run --bios "$image" -m 64M --cpu "${BARE_CPU:-max}" --serial none \
+timeout 120 "$runner" run --bios "$image" -m 64M --cpu "${BARE_CPU:-max}" --serial none \
     --display none --debugcon "file:$out.console" --isa-debug-exit </dev/null >"$out" 2>&1 ||
     status=$?
 cat "$out" "$out.console"

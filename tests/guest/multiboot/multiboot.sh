@@ -12,7 +12,7 @@ fi
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
-timeout 60 "$runner" run --kernel "$kernel" --append "mem=64 check" \
+timeout 80 "$runner" run --kernel "$kernel" --append "mem=64 check" \
     --initrd "$build/module first module" -m 64M --serial stdio --display none \
     --isa-debug-exit "$@" </dev/null >"$out" 2>&1 || status=$?
 cat "$out"
