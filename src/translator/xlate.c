@@ -136,6 +136,8 @@ static enum insn_op callout_of(const struct xlate *x, const struct insn *insn, b
     if (insn->feature && !bit_scan && !cpuid_has(x->env->cpuid, (enum x86_feature)insn->feature))
         return OP_UD;
     unsigned fpu = mode->fpu;
+    if (insn->encoding == ENC_VEX && !(fpu & XLATE_VEX))
+        return OP_UD; /* also those on general registers (SDM vol. 2, 2.6 exception type 13) */
     bool unavailable = false;
     switch ((enum insn_fpu)insn->fpu_state) {
     case FPU_NONE:

@@ -45,12 +45,13 @@ struct xlate_mode {
     bool count;       /* count events for statistics */
     bool exact_flags; /* arithmetic flags are right in every fault and at every poll, dead or not */
 };
-enum xlate_fpu { /* CR0/CR4/XCR0 state that makes x87/SSE/AVX instructions fault */
+enum xlate_fpu { /* CR0/CR4/XCR0/mode state that makes x87/SSE/AVX instructions fault */
                  XLATE_TS = 1,
                  XLATE_EM = 2,
                  XLATE_MP = 4,
                  XLATE_OSFXSR = 8,
                  XLATE_AVX = 16,
+                 XLATE_VEX = 32, /* neither real-address nor virtual-8086 mode */
 };
 
 /* Offsets from the gs base, and executable addresses of the engine's stubs. */

@@ -109,7 +109,7 @@ void rig_destroy(struct rig *rig)
 static void mode_init(struct xlate_mode *mode, enum rig_mode which)
 {
     enum { ALL_FLAT = 0x3f };
-    *mode = (struct xlate_mode){.fpu = XLATE_OSFXSR | XLATE_AVX};
+    *mode = (struct xlate_mode){.fpu = XLATE_OSFXSR | XLATE_AVX | XLATE_VEX};
     switch (which) {
     case R16:
         mode->bits = mode->stack_bits = 16;

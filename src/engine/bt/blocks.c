@@ -38,19 +38,18 @@ void bt_update_mode(struct vcpu *vcpu)
     }
     if (mode->bits != 64 && cs->base == 0 && cs->read_end >= 0x100000000ull)
         mode->flat |= 1 << X86_CS; /* reads; writes through CS take the slow path by write_end */
+    bool vex = !x86_real_mode(cpu) && !x86_vm86(cpu);
     mode->fpu =
         (uint8_t)((cpu->cr0 & X86_CR0_TS ? XLATE_TS : 0) | (cpu->cr0 & X86_CR0_EM ? XLATE_EM : 0) |
                   (cpu->cr0 & X86_CR0_MP ? XLATE_MP : 0) |
                   (cpu->cr4 & X86_CR4_OSFXSR ? XLATE_OSFXSR : 0) |
-                  ((cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6 && !x86_real_mode(cpu) &&
-                           !x86_vm86(cpu)
-                       ? XLATE_AVX
-                       : 0));
+                  (vex && (cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6 ? XLATE_AVX : 0) |
+                  (vex ? XLATE_VEX : 0));
     mode->iopl_ok = x86_real_mode(cpu) ||
                     (!x86_vm86(cpu) && cpu->cpl <= (cpu->sflags & X86_IOPL) >> X86_IOPL_SHIFT);
     uint64_t key = (uint64_t)mode->bits | (uint64_t)mode->stack_bits << 7 |
                    (uint64_t)mode->cpl << 14 | (uint64_t)mode->flat << 16 |
-                   (uint64_t)mode->fpu << 22 | (uint64_t)mode->iopl_ok << 27;
+                   (uint64_t)mode->fpu << 22 | (uint64_t)mode->iopl_ok << 28;
     bool flat_cs = mode->bits == 64 || (cs->base == 0 && cs->limit == UINT32_MAX);
     uint64_t base = flat_cs ? 0 : cs->base << 32 | cs->limit;
     if (key == vcpu->mode_key && base == vcpu->base_key)

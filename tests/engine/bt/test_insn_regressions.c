@@ -347,6 +347,64 @@ static void undefined_flags_are_those_of_the_host(void **state)
     check_keeper(keeper_lzcnt, keeper_lzcnt_end, FLAGS_NATIVELY("lzcnt %%ecx, %%eax"));
 }
 
+/* VEX instructions on general registers ran in real-address and virtual-8086 mode. */
+static const struct {
+    uint8_t size, bytes[6];
+} protected_only[] = {
+    {5, {0xc4, 0xe2, 0x60, 0xf2, 0xc1}},       /* ANDN eax, ebx, ecx */
+    {5, {0xc4, 0xe2, 0x78, 0xf3, 0xc9}},       /* BLSR eax, ecx */
+    {6, {0xc4, 0xe3, 0x7b, 0xf0, 0xc1, 0x03}}, /* RORX eax, ecx, 3 */
+    {4, {0xc5, 0xf8, 0x57, 0xc0}},             /* VXORPS xmm0, xmm0, xmm0 */
+    {3, {0xc5, 0xf8, 0x77}},                   /* VZEROUPPER */
+    {6, {0x62, 0xf1, 0x7c, 0x48, 0x57, 0xc0}}, /* VXORPS zmm0, zmm0, zmm0 */
+    {3, {0x0f, 0x00, 0xc0}},                   /* SLDT ax */
+    {3, {0x0f, 0x00, 0xe0}},                   /* VERR ax */
+    {3, {0x0f, 0x02, 0xc0}},                   /* LAR ax, ax */
+    {2, {0x63, 0xc0}},                         /* ARPL ax, ax */
+};
+enum { TASK_STATE = 0x3e8000, HANDLER_STACK = 0x3ea000, VM86_CODE = 0x10000 };
+
+static void enter_vm86(struct guest *g)
+{
+    create(g, 32);
+    put64(g, TASK_STATE + 4, 16ull << 32 | HANDLER_STACK);
+    g->state.seg[X86_TR] = (struct x86_segment){
+        .base = TASK_STATE, .limit = 0x67, .attr = X86_AR_P | 0xb, .selector = 0x18};
+    g->state.cpl = 3;
+    for (unsigned i = 0; i < 6; i++) {
+        segment_load_real(&g->state.seg[i], VM86_CODE >> 4);
+        g->state.seg[i].attr |= 3u << X86_AR_DPL_SHIFT;
+    }
+    g->state.rip = 0;
+    g->state.gpr[X86_RSP] = 0x8000;
+    x86_set_rflags(&g->state, X86_VM | 0x3202);
+}
+
+static void no_vex_in_8086_modes(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < sizeof(protected_only) / sizeof(protected_only[0]); i++) {
+        const uint8_t *bytes = protected_only[i].bytes, *end = bytes + protected_only[i].size;
+        struct guest g;
+        guest_create(&g, 16);
+        g.state.cr4 |= X86_CR4_OSFXSR | X86_CR4_OSXSAVE;
+        g.state.xcr0 = 7;
+        put64(&g, X86_UD * 4, 0x500);
+        g.ram[0x500] = 0xf4;
+        guest_place(&g, bytes, end);
+        assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+        assert_int_equal(g.state.seg[X86_CS].base + g.state.rip, 0x501);
+        guest_destroy(&g);
+
+        enter_vm86(&g);
+        memcpy(g.ram + VM86_CODE, bytes, protected_only[i].size);
+        assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+        assert_int_equal(exception(&g), X86_UD);
+        assert_int_equal(dword(&g, HANDLER_STACK - 36), 0); /* EIP */
+        guest_destroy(&g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +422,7 @@ int main(void)
         cmocka_unit_test(single_stepped_branch_faults),
         cmocka_unit_test(stores_that_do_not_happen_make_nothing_dirty),
         cmocka_unit_test(undefined_flags_are_those_of_the_host),
+        cmocka_unit_test(no_vex_in_8086_modes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
