@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "absent.h"
 #include "base/error.h"
 #include "coverage.h"
 #include "session.h"
@@ -17,7 +18,7 @@ struct options {
     bool mode[3]; /* 16, 32, 64 */
     uint64_t seed, count;
     double seconds;
-    bool seeded, verbose, coverage, no_faults, plain, exact_flags;
+    bool seeded, verbose, coverage, no_faults, plain, exact_flags, absent;
     unsigned max_failures;
     const char *only, *model;
 };
@@ -160,6 +161,16 @@ static void run_tests(struct session *s, const struct options *o, uint64_t seed,
     }
 }
 
+static int run_absent(const struct options *o, unsigned mode)
+{
+    struct absent_options options = {.mode = mode,
+                                     .seed = o->seed & 0xffffffff,
+                                     .model = o->model,
+                                     .max_failures = o->max_failures,
+                                     .verbose = o->verbose};
+    return absent_run(&options);
+}
+
 static int run_mode(const struct options *o, unsigned mode, const struct cpuid_model *model)
 {
     struct session s;
@@ -209,6 +220,7 @@ static void usage(void)
          "  --no-faults           prefer addresses that are valid\n"
          "  --exact-flags         the guest keeps dead flags, too; they are compared at faults\n"
          "  --plain-memory        RAM behind all guest pages (no MMIO, no traced pages)\n"
+         "  --absent              every opcode on every CPU model: #UD where the model lacks it\n"
          "  --failures N          stop after so many (default: 5)\n"
          "  --coverage            print the table of mnemonics\n"
          "  --verbose             print failing tests before they are minimised, too");
@@ -216,13 +228,12 @@ static void usage(void)
 
 static int parse(struct options *o, int argc, char **argv)
 {
-    static const struct option list[] = {{"mode", 1, 0, 'm'},        {"seed", 1, 0, 's'},
-                                         {"count", 1, 0, 'c'},       {"seconds", 1, 0, 't'},
-                                         {"no-faults", 0, 0, 'n'},   {"verbose", 0, 0, 'v'},
-                                         {"coverage", 0, 0, 'C'},    {"plain-memory", 0, 0, 'p'},
-                                         {"exact-flags", 0, 0, 'x'}, {"failures", 1, 0, 'f'},
-                                         {"only", 1, 0, 'o'},        {"cpu", 1, 0, 'u'},
-                                         {"help", 0, 0, 'h'},        {0, 0, 0, 0}};
+    static const struct option list[] = {
+        {"mode", 1, 0, 'm'},     {"seed", 1, 0, 's'},         {"count", 1, 0, 'c'},
+        {"seconds", 1, 0, 't'},  {"no-faults", 0, 0, 'n'},    {"verbose", 0, 0, 'v'},
+        {"coverage", 0, 0, 'C'}, {"plain-memory", 0, 0, 'p'}, {"exact-flags", 0, 0, 'x'},
+        {"absent", 0, 0, 'a'},   {"failures", 1, 0, 'f'},     {"only", 1, 0, 'o'},
+        {"cpu", 1, 0, 'u'},      {"help", 0, 0, 'h'},         {0, 0, 0, 0}};
     int option;
     while ((option = getopt_long(argc, argv, "", list, NULL)) != -1) {
         switch (option) {
@@ -245,6 +256,9 @@ static int parse(struct options *o, int argc, char **argv)
             break;
         case 'p':
             o->plain = true;
+            break;
+        case 'a':
+            o->absent = true;
             break;
         case 'x':
             o->exact_flags = true;
@@ -292,10 +306,12 @@ int main(int argc, char **argv)
     }
     int failed = 0;
     for (unsigned i = 3; i-- > 0;) {
-        int result = o.mode[i] ? run_mode(&o, modes[i], &model) : 0;
+        int result = !o.mode[i] ? 0
+                     : o.absent ? run_absent(&o, modes[i])
+                                : run_mode(&o, modes[i], &model);
         if (result < 0)
             return 77;
-        failed |= result;
+        failed |= result != 0;
     }
     return failed;
 }

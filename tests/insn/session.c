@@ -19,15 +19,24 @@ static void on_alarm(int number)
     watched.seen = watched.tests;
 }
 
-static void start_watchdog(void)
+void session_watchdog(bool on)
 {
     struct sigaction action;
     memset(&action, 0, sizeof(action));
     action.sa_handler = on_alarm;
     action.sa_flags = SA_ONSTACK | SA_RESTART; /* translated code has no stack to spare */
     sigaction(SIGALRM, &action, NULL);
-    struct itimerval timer = {.it_interval = {.tv_usec = 250000}, .it_value = {.tv_usec = 250000}};
+    unsigned tick = on ? 250000 : 0;
+    struct itimerval timer = {.it_interval = {.tv_usec = tick}, .it_value = {.tv_usec = tick}};
     setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+void session_run_guest(struct guest_side *guest, const struct insn_case *c, struct insn_result *r)
+{
+    watched.tests++;
+    watched.guest = guest;
+    guest_side_run(guest, c, r);
+    watched.guest = NULL;
 }
 
 static bool guest_only(void *ctx, uint64_t linear)
@@ -57,14 +66,13 @@ int session_start(struct session *s, unsigned mode, const struct cpuid_model *mo
                                       .exact_flags = exact_flags,
                                       .undefined_flags = amd,
                                       .template = s->template};
-    start_watchdog();
+    session_watchdog(true);
     return s->native && s->guests[1] && (mode == 64 || s->guests[0]) ? 0 : -1;
 }
 
 void session_stop(struct session *s)
 {
-    struct itimerval timer = {.it_value = {0}};
-    setitimer(ITIMER_REAL, &timer, NULL);
+    session_watchdog(false);
     if (s->native)
         native_stop(s->native);
     for (unsigned i = 0; i < 2; i++) {
@@ -77,11 +85,8 @@ void session_stop(struct session *s)
 unsigned session_compare(struct session *s, const struct insn_case *c,
                          const struct insn_result *native)
 {
-    watched.tests++;
     s->guest = s->guests[c->mode == 64 || c->compatibility];
-    watched.guest = s->guest;
-    guest_side_run(s->guest, c, &s->guest_result);
-    watched.guest = NULL;
+    session_run_guest(s->guest, c, &s->guest_result);
     return compare_results(c, native, &s->guest_result, &s->rules);
 }
 

@@ -24,6 +24,11 @@ int session_start(struct session *s, unsigned mode, const struct cpuid_model *mo
                   bool exact_flags);
 void session_stop(struct session *s);
 
+/* Makes a guest give up that runs one test for too long. */
+void session_watchdog(bool on);
+/* Runs any guest on a test, watched. */
+void session_run_guest(struct guest_side *guest, const struct insn_case *c, struct insn_result *r);
+
 /* Runs the guest on a test whose native result is known. */
 unsigned session_compare(struct session *s, const struct insn_case *c,
                          const struct insn_result *native);
