@@ -1,8 +1,8 @@
 /*
  * MODES 32 64. Code that is written to just before it runs: every way to write, every distance
- * between the writer and what it changes, in 16, 32 and 64-bit code at CPL 0 and 3, through
- * mappings of all kinds. What runs is what memory says (SDM vol. 3, 8.1.3 and 11.6): the target
- * loads a constant into EBP, which has to be the one that its bytes hold afterwards.
+ * between the writer and what it changes, in 16, 32 and 64-bit code at CPL 0 and 3 and in real
+ * mode, through mappings of all kinds. What runs is what memory says (SDM vol. 3, 8.1.3 and 11.6):
+ * the target loads a constant into EBP, which has to be the one that its bytes hold afterwards.
  */
 #include "paging.h"
 
@@ -24,7 +24,7 @@ enum {
     ROUNDS = 4
 };
 
-enum { FLAG_STACK = 1, FLAG_STRING = 2, FLAG_AVX = 4 };
+enum { FLAG_STACK = 1, FLAG_STRING = 2, FLAG_AVX = 4, FLAG_PROTECTED = 8 };
 
 struct writer {
     const char *name;
@@ -114,7 +114,7 @@ struct writer {
     Q(movnti8, "movq (%rsi), %rax\n movnti %rax, (%rdi)", 8, 0, 1, 0)                              \
     Q(rep_stosq, "movq (%rsi), %rax\n movl $1, %ecx\n rep stosq", 8, 0, 1, FLAG_STRING)            \
     W(smsw, "smsw (%edi)", 0, 0, 1, 0)                                                             \
-    W(sldt, "sldt (%edi)", 0, 0, 1, 0)                                                             \
+    W(sldt, "sldt (%edi)", 0, 0, 1, FLAG_PROTECTED)                                                \
     W(fnstcw, "fninit\n fnstcw (%edi)", 0, 0, 1, 0)                                                \
     W(fnstsw, "fninit\n fnstsw (%edi)", 0, 0, 1, 0)                                                \
     W(fistpl, "fninit\n fildl (%esi)\n fistpl (%edi)", 0, 0, 1, 0)                                 \
@@ -221,6 +221,7 @@ static struct program {
     const struct writer *writer;
     enum distance distance;
     unsigned bits, cpl;
+    bool real;           /* mode, and RETF instead of UD2 at the end */
     uint32_t run, write; /* added to addresses that run or are written */
     uint32_t at;         /* where the next byte goes */
     uint32_t target, start, end;
@@ -268,6 +269,13 @@ static void emit_relative(uint32_t to)
     } else {
         emit32(to - (program.at + 4));
     }
+}
+
+static void emit_end(void)
+{
+    program.end = program.at;
+    emit(program.real ? 0xcb : 0x0f); /* RETF or UD2 */
+    emit(0x0b);
 }
 
 static void emit_jump(uint32_t to)
@@ -379,9 +387,7 @@ static void make_tail(uint32_t loop)
             emit_count_down();
             emit_jcc(5, program.target);
         }
-        program.end = program.at;
-        emit(0x0f); /* UD2 */
-        emit(0x0b);
+        emit_end();
     }
     for (unsigned i = 0; i < TAIL; i++)
         program.tail[i] = tail[i];
@@ -462,9 +468,7 @@ static void emit_apart(void)
         program.at = WRITER_AT + (program.bits == 16 ? 3 : 5);
         emit_count_down();
         emit_jcc(5, program.at + 2 + 2 + (program.bits == 16 ? 2 : 4));
-        program.end = program.at;
-        emit(0x0f);
-        emit(0x0b);
+        emit_end();
         emit_writer();
         emit_jump(program.target);
         return;
@@ -475,8 +479,11 @@ static void emit_apart(void)
         return;
     case CALLED:
         emit_writer();
+        if (program.real)
+            emit(0x0e); /* PUSH CS, for RETF */
         emit(0xe8);
         emit_relative(program.target);
+        emit(0xcb);
         return;
     case RETURNED_TO: {
         unsigned call = program.bits == 16 ? 3 : 5;
@@ -532,6 +539,50 @@ static bool program_exists(void)
     return program.distance != FALL_PAGE || !w->before;
 }
 
+/* --- real mode --- */
+
+#ifdef __x86_64__
+static void real_enter(struct guest_call *call)
+{
+    (void)call;
+}
+#else
+/* Copied to REAL_AT: to real mode, a far call through FAR_POINTER with registers, and back. */
+__asm__(".set REAL_AT, 0x7800\n .set REAL_REGISTERS, 0x7640\n"
+        ".pushsection .rodata\n real_begin:\n pushal\n sidt REAL_REGISTERS + 32\n"
+        "movl %esp, REAL_REGISTERS + 16\n lidt REAL_AT + (4f - real_begin)\n"
+        "movw $0x28, %ax\n movw %ax, %ds\n movw %ax, %es\n movw %ax, %ss\n"
+        "ljmp $0x20, $REAL_AT + (1f - real_begin)\n"
+        ".code16\n 1: movl %cr0, %eax\n andl $~1, %eax\n movl %eax, %cr0\n"
+        "ljmp $0, $REAL_AT + (2f - real_begin)\n"
+        "2: xorw %ax, %ax\n movw %ax, %ds\n movw %ax, %es\n movw %ax, %ss\n"
+        "movl $0x7300, %esp\n movl REAL_REGISTERS, %eax\n movl REAL_REGISTERS + 4, %esi\n"
+        "movl REAL_REGISTERS + 8, %edi\n lcall *0x7610\n movl %ebp, REAL_REGISTERS + 12\n"
+        "movl %cr0, %eax\n orl $1, %eax\n movl %eax, %cr0\n"
+        "ljmpl $0x08, $REAL_AT + (3f - real_begin)\n"
+        ".code32\n 3: movw $0x3b, %ax\n movw %ax, %ds\n movw %ax, %es\n movw $0x10, %ax\n"
+        "movw %ax, %ss\n movl REAL_REGISTERS + 16, %esp\n lidt REAL_REGISTERS + 32\n"
+        "popal\n ret\n 4: .word 0x3ff\n .long 0\n real_end:\n .popsection");
+extern const uint8_t real_begin[], real_end[];
+
+static void real_enter(struct guest_call *call)
+{
+    enum { REAL_AT = 0x7800, REAL_REGISTERS = 0x7640 };
+    volatile uint32_t *registers = (volatile uint32_t *)REAL_REGISTERS;
+    volatile uint8_t *copy = (volatile uint8_t *)REAL_AT;
+    for (unsigned i = 0; i < (unsigned)(real_end - real_begin); i++) {
+        if (copy[i] != real_begin[i])
+            copy[i] = real_begin[i];
+    }
+    *(volatile uint32_t *)FAR_POINTER = program.start;
+    registers[0] = call->ax;
+    registers[1] = call->si;
+    registers[2] = call->di;
+    __asm__ volatile("call *%0" : : "r"(REAL_AT) : "memory", "cc");
+    call->bp = registers[3];
+}
+#endif
+
 /* --- runs --- */
 
 /* From the native mode of the image into the program's. */
@@ -569,7 +620,7 @@ static void fail_case(const char *what, unsigned line, uint32_t value)
     print_decimal(program.distance);
     print(" bits ");
     print_decimal(program.bits);
-    print(" cpl ");
+    print(program.real ? " real mode" : " cpl ");
     print_decimal(program.cpl);
     print(" run ");
     print_hex(program.run);
@@ -603,9 +654,13 @@ static void run_once(uint32_t entry, unsigned round)
                               .ax = value,
                               .si = CONSTANTS + offset,
                               .di = program.target + program.write + offset};
-    guest_enter(&call);
-    CHECK("vector", SEEN.vector == VECTOR_UD, SEEN.vector);
-    CHECK("end", SEEN.ip == program.end + program.run, SEEN.ip);
+    if (program.real) {
+        real_enter(&call);
+    } else {
+        guest_enter(&call);
+        CHECK("vector", SEEN.vector == VECTOR_UD, SEEN.vector);
+        CHECK("end", SEEN.ip == program.end + program.run, SEEN.ip);
+    }
     CHECK("constant", (uint32_t)call.bp == *constant, call.bp);
     const uint8_t *wanted = (const uint8_t *)CONSTANTS;
     for (unsigned i = 0; i < w->size; i++)
@@ -613,15 +668,9 @@ static void run_once(uint32_t entry, unsigned round)
     cases++;
 }
 
-static void run_program(const struct writer *writer, enum distance distance, unsigned bits,
-                        unsigned cpl, uint32_t run, uint32_t write)
+static void run_program(const struct program *wanted)
 {
-    program = (struct program){.writer = writer,
-                               .distance = distance,
-                               .bits = bits,
-                               .cpl = cpl,
-                               .run = run,
-                               .write = write};
+    program = *wanted;
     if (!program_exists())
         return;
     make_program();
@@ -637,7 +686,23 @@ static void run_all(uint32_t run, uint32_t write, bool avx)
             for (unsigned bits = 16; bits <= MODE; bits *= 2)
                 for (unsigned cpl = 0; cpl <= 3; cpl += 3)
                     if (avx || !(writers[w].flags & FLAG_AVX))
-                        run_program(&writers[w], (enum distance)distance, bits, cpl, run, write);
+                        run_program(&(struct program){.writer = &writers[w],
+                                                      .distance = (enum distance)distance,
+                                                      .bits = bits,
+                                                      .cpl = cpl,
+                                                      .run = run,
+                                                      .write = write});
+}
+
+static void run_real(void)
+{
+    for (unsigned w = 0; w < WRITER_COUNT; w++)
+        for (unsigned distance = 0; distance < DISTANCES; distance++)
+            if (!(writers[w].flags & (FLAG_AVX | FLAG_PROTECTED)))
+                run_program(&(struct program){.writer = &writers[w],
+                                              .distance = (enum distance)distance,
+                                              .bits = 16,
+                                              .real = true});
 }
 
 /* --- mappings --- */
@@ -712,8 +777,10 @@ void guest_main(void)
     bool avx = vectors_on();
     random_state = 20240607;
     user_code16();
-    if (MODE == 32)
-        run_all(0, 0, avx); /* without paging */
+    if (MODE == 32) { /* without paging */
+        run_all(0, 0, avx);
+        run_real();
+    }
     make_mappings();
     run_all(0, 0, avx);
     run_all(0, ALIAS, avx);
