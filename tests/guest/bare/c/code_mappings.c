@@ -379,28 +379,32 @@ static uint64_t read_tsc(void)
     return low | (uint64_t)high << 32;
 }
 
-/* A loop that stores its counter into the next instruction, or into a function elsewhere. */
-static void measure(const char *name, bool next)
+enum written { NEXT_INSTRUCTION, OTHER_PAGE, DATA_BESIDE };
+
+/* A loop that stores its counter into what it runs then, or beside it. */
+static void measure(const char *name, enum written written)
 {
-    uint32_t function = at = SPEED_AT + PAGE;
-    emit(5, 0xbd);
+    uint32_t function = at = SPEED_AT + PAGE, target, loop;
+    emit(5, 0xbd); /* MOV EBP, 0; RET */
     emit(1, 0xc3);
-    at = SPEED_AT;
-    uint32_t loop = at;
+    loop = at = SPEED_AT;
     emit(2, 0x0e89); /* MOV [ESI], ECX */
-    uint32_t target = next ? at : function;
-    if (next)
+    if (written == NEXT_INSTRUCTION) {
+        target = at + 1;
         emit(5, 0xbd);
-    else
+    } else {
+        target = written == OTHER_PAGE ? function + 1 : loop + 0x80;
         emit_relative(0xe8, function);
-    emit(3, 0x01e983);
+    }
+    emit(3, 0x01e983); /* SUB ECX, 1; JNZ */
     emit(2, 0x75 | (loop - (at + 2)) << 8);
     emit(2, 0x0b0f);
-    struct guest_call call = {.code = loop, .cx = SPEED_ROUNDS, .si = target + 1};
+    struct guest_call call = {.code = loop, .cx = SPEED_ROUNDS, .si = target};
     uint64_t start = read_tsc();
     guest_enter(&call);
     uint64_t ticks = read_tsc() - start;
-    EXPECT_THAT(call.bp == 1 && call.cx == 0, call.bp);
+    EXPECT_THAT(call.cx == 0 && read32(target) == 1, call.cx);
+    EXPECT_THAT(call.bp == (written != DATA_BESIDE), call.bp);
     print(name);
     print(": ");
     print_decimal((uint32_t)(ticks >> 20));
@@ -421,6 +425,7 @@ void guest_main(void)
     }
     print_decimal(cases);
     print(" cases\n");
-    measure("next instruction", true);
-    measure("other page", false);
+    measure("next instruction", NEXT_INSTRUCTION);
+    measure("other page", OTHER_PAGE);
+    measure("data beside code", DATA_BESIDE);
 }

@@ -196,6 +196,25 @@ static void test_device_memory(void)
     }
 }
 
+/* An instruction that begins in the last bytes of memory and ends where nothing is. */
+static void test_end_of_memory(void)
+{
+    enum { END = 64 << 20, LAST = DEVICE + 2 * PAGE };
+    *entry_of(LAST) = (END - PAGE) | PT_ALL;
+    *entry_of(LAST + PAGE) = END | PT_ALL;
+    flush();
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned first = 1; first <= 5; first++) {
+            at = LAST + PAGE - 5;
+            emit(5, 0x9090909090);
+            at = LAST + PAGE - first;
+            emit_target(random32()); /* what lies behind is not there */
+            run_(LAST + PAGE - first, LAST + PAGE - first + 1, __LINE__);
+            EXPECT_THAT(SEEN.ip == LAST + PAGE - first + 5, SEEN.ip);
+        }
+    }
+}
+
 /* --- page tables that are executed --- */
 
 /*
@@ -278,7 +297,7 @@ static void descriptor_one(unsigned selector, uint64_t descriptor, uint32_t load
 static void test_descriptors(void)
 {
     uint64_t *gdt = (uint64_t *)gdt_base();
-    uint64_t behind = 0x0b0f90909090, kept = gdt[0x58 / 8];
+    uint64_t behind = 0x0b0f90909090;
     for (unsigned round = 0; round < ROUNDS; round++) {
         uint64_t low = (uint64_t)(round & 0xf) << 56 | 0xffff;
         gdt[0xa0 / 8] = behind;
@@ -290,7 +309,6 @@ static void test_descriptors(void)
         gdt[0x48 / 8] &= ~(2ULL << 40);
         __asm__ volatile("mov %0, %%fs\n mov %0, %%gs\n ltr %w1" : : "r"(0x10), "r"(0x48));
     }
-    gdt[0x58 / 8] = kept;
 }
 
 /* --- what devices write --- */
@@ -362,6 +380,119 @@ static void test_frames(void)
         at = STACK_AT & ~15u;
         emit(6, 0x0b0f90909090);
         frame_one(entry);
+    }
+}
+
+#ifdef __x86_64__
+static void test_far_calls(void)
+{
+}
+
+static void test_task_switches(void)
+{
+}
+#else
+/* The return address of a far call is the constant; CS runs as OR [EAX], AL. */
+static void test_far_calls(void)
+{
+    uint32_t frame = (STACK_AT & ~15u) - 8;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t entry = at = BUILD_AT + 0xe00 + round % 16 * 13;
+        emit(2, 0xf489); /* MOV ESP, ESI */
+        emit(1, 0x9a);   /* CALL 8:behind */
+        emit(4, at + 6);
+        emit(2, 0x08);
+        emit(2, 0x0b0f);
+        struct guest_call call = {.code = entry, .si = frame + 8};
+        guest_enter(&call);
+        EXPECT_THAT(SEEN.vector == VECTOR_UD && SEEN.ip == entry + 9, SEEN.ip);
+        EXPECT_THAT(*word_at(frame) == entry + 9, *word_at(frame));
+        *bytes_at(frame - 1) = 0xbd;
+        RUN(frame - 1, frame);
+    }
+}
+
+/* A task switch saves EAX, ECX and EDX as the code that the new task runs. */
+static void test_task_switches(void)
+{
+    enum { OLD_TSS = 0x3800, NEW_TSS = 0x56000, SAVED = OLD_TSS + 43, TASK = 0x48, NEW = 0x88 };
+    volatile uint64_t *gdt = (volatile uint64_t *)gdt_base();
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (uint32_t offset = 0; offset < 104; offset += 4)
+            *word_at(NEW_TSS + offset) = 0;
+        *word_at(NEW_TSS + 28) = read_cr3();
+        *word_at(NEW_TSS + 32) = SAVED;
+        *word_at(NEW_TSS + 36) = 2;
+        *word_at(NEW_TSS + 56) = 0x5f000; /* ESP */
+        *word_at(NEW_TSS + 72) = 0x3b;    /* ES, CS, SS, DS */
+        *word_at(NEW_TSS + 76) = 0x08;
+        *word_at(NEW_TSS + 80) = 0x10;
+        *word_at(NEW_TSS + 84) = 0x3b;
+        gdt[NEW / 8] = 0x0000890000000067 | (uint64_t)NEW_TSS << 16;
+        uint32_t entry = at = BUILD_AT + 0xf00;
+        emit(1, 0xea);
+        emit(4, 0);
+        emit(2, NEW);
+        uint32_t value = random32();
+        struct guest_call call = {
+            .code = entry, .ax = 0xbd909090, .cx = value, .dx = 0x0b0f9090, .bp = ~value};
+        run_registers(&call, SAVED + 1, __LINE__);
+        EXPECT_THAT(call.bp == value, call.bp);
+        gdt[TASK / 8] &= ~(2ULL << 40);
+        __asm__ volatile("clts\n ltr %w0" : : "r"(TASK) : "memory");
+        *bytes_at(SAVED + 1) = (uint8_t)random32();
+        RUN(SAVED, SAVED + 1);
+    }
+}
+#endif
+
+/* --- single steps --- */
+
+/* TF set, and one instruction at the address that is returned. */
+static uint32_t emit_step(void)
+{
+    emit(1, 0x9c);
+    emit(7, 0x00000100240c81); /* OR DWORD [ESP], 100h */
+    emit(1, 0x9d);
+    return at;
+}
+
+static void step(struct guest_call *call)
+{
+    guest_enter(call);
+    EXPECT_THAT(SEEN.vector == VECTOR_DB, SEEN.vector);
+    cases++;
+}
+
+static void test_steps(void)
+{
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t writer = at = BUILD_AT + 0x1000;
+        emit_step();
+        emit(2, 0x1e89); /* MOV [ESI], EBX */
+        uint32_t target = at, constant = emit_step() + 1;
+        emit_target(random32());
+        struct guest_call call = {.code = target};
+        step(&call);
+        call = (struct guest_call){.code = writer, .bx = random32(), .si = constant};
+        step(&call);
+        EXPECT_THAT(*word_at(constant) == (uint32_t)call.bx, call.bx);
+        call = (struct guest_call){.code = target};
+        step(&call);
+        EXPECT_THAT((uint32_t)call.bp == *word_at(constant), call.bp);
+
+        /* REP STOSB over its own prefix: it is fetched again behind the step */
+        writer = at = BUILD_AT + 0x1100 + round;
+        uint32_t rep = emit_step();
+        emit(4, 0x0b0faaf3);
+        call = (struct guest_call){.code = writer, .ax = 0x90, .cx = 9, .di = rep};
+        step(&call);
+        EXPECT_THAT(SEEN.ip == rep && call.cx == 8 && call.di == rep + 1, SEEN.ip);
+        call.code = rep;
+        call.di = BUILD_AT + 0x1200;
+        guest_enter(&call);
+        EXPECT_THAT(SEEN.vector == VECTOR_UD && SEEN.ip == rep + 2, SEEN.ip);
+        EXPECT_THAT(call.cx == 8 && call.di == BUILD_AT + 0x1201, call.cx);
     }
 }
 
@@ -513,10 +644,14 @@ void guest_main(void)
     random_state = 20240608;
     make_mappings();
     test_device_memory();
+    test_end_of_memory();
     test_page_tables();
     test_descriptors();
     test_device_writes();
     test_frames();
+    test_far_calls();
+    test_task_switches();
+    test_steps();
     test_strings();
     test_shadow();
     test_image();

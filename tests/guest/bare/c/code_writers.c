@@ -57,6 +57,18 @@ struct writer {
     W(lock_add, "lock addl %eax, (%edi)", 0, 0, 1, 0)                                              \
     W(neg, "negl (%edi)", 0, 0, 1, 0)                                                              \
     W(rol, "roll $3, (%edi)", 0, 0, 1, 0)                                                          \
+    W(rcr, "rcrl $3, (%edi)", 0, 0, 1, 0)                                                          \
+    W(not, "notl (%edi)", 0, 0, 1, 0)                                                              \
+    W(lock_sbb, "lock sbbl %eax, (%edi)", 0, 0, 1, 0)                                              \
+    W(lock_bts, "lock btsl $9, (%edi)", 0, 0, 1, 0)                                                \
+    W(dec, "decb 3(%edi)", 0, 0, 1, 0)                                                             \
+    W(movbe, "movbe %eax, (%edi)", 0, 0, 1, 0)                                                     \
+    L(arpl, "arpl %ax, (%edi)", 0, 0, 1, FLAG_PROTECTED)                                           \
+    W(fisttpl, "fninit\n fildl (%esi)\n fisttpl (%edi)", 0, 0, 1, 0)                               \
+    W(extractps, "movups (%esi), %xmm3\n extractps $0, %xmm3, (%edi)", 0, 0, 1, 0)                 \
+    W(pextrb, "movups (%esi), %xmm3\n pextrb $2, %xmm3, 2(%edi)", 0, 0, 1, 0)                      \
+    W(movhps, "movhps (%esi), %xmm2\n movhps %xmm2, (%edi)", 8, 0, 1, 0)                           \
+    W(xsaveopt, COPY_XMM "movl $3, %eax\n xorl %edx, %edx\n xsaveopt -160(%edi)", 128, 160, 64, 0) \
     W(shld, "shldl $5, %eax, (%edi)", 0, 0, 1, 0)                                                  \
     W(btc, "btcl $7, (%edi)", 0, 0, 1, 0)                                                          \
     W(bit_string, "movl $35, %ecx\n subl $4, %edi\n btcl %ecx, (%edi)", 0, 0, 1, 0)                \
