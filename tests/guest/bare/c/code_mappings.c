@@ -11,13 +11,15 @@ enum {
     VIEWS = 3, /* consecutive linear pages, the last one only for what the others lead to */
     WINDOW = 0x40000000 + FRAME_AT,
     STUBS_AT = 0x50000,
+    STORE_AND_RETURN = 0x52000,
+    MAP_AND_RETURN = 0x52010,
     SPEED_AT = 0x5c000,
     SPACES = 2,
     STEPS = 30000,
     SPEED_ROUNDS = 100000
 };
 
-enum place { FIRST, MIDDLE, LATE, LOOP, CALLS_ON, JUMPS_ON, RUNS_ON, PLACES };
+enum place { FIRST, MIDDLE, LATE, LOOP, CALLS_ON, JUMPS_ON, RUNS_ON, CALLS_OUT, PLACES };
 enum {
     AT_FIRST = 2,
     AT_MIDDLE = 0x100,
@@ -25,13 +27,14 @@ enum {
     AT_LOOP = 0x200,
     AT_CALL = 0x300,
     AT_JUMP = 0x320,
+    AT_OUT = 0x340,
     AT_DATA = 0x400,
     AT_LATE = 0x7f0,
     AT_END = 0xff0,
     AT_CROSSING = 0xffd
 };
 static const uint16_t place_at[PLACES] = {AT_FIRST, AT_MIDDLE, AT_LATE, AT_LOOP,
-                                          AT_CALL,  AT_JUMP,   AT_END};
+                                          AT_CALL,  AT_JUMP,   AT_END,  AT_OUT};
 
 enum way { DIRECT, JUMP, CALL, JUMP_INDIRECT, RETURN, STORE_AND_JUMP, MAP_AND_JUMP, WAYS };
 
@@ -46,6 +49,7 @@ static __attribute__((aligned(PAGE))) uint32_t identity[PAGE / 4];
 static struct {
     uint8_t frame[SPACES][VIEWS];
     bool writable[SPACES][VIEWS], large[SPACES];
+    bool global[VIEWS]; /* the same in both spaces */
     unsigned space;
 } model;
 
@@ -117,6 +121,11 @@ static void make_frame(unsigned frame)
     emit(2, 0x0b0f);
     at = page + AT_JUMP;
     emit_relative(0xe9, page + PAGE + AT_MIDDLE);
+    at = page + AT_OUT; /* CALL EAX, and the target where that returns */
+    emit(2, 0xd0ff);
+    emit(1, 0xbd);
+    emit(4, random32());
+    emit(2, 0x0b0f);
     if (frame & 1) {
         at = page + AT_CROSSING;
         emit(3, 0xb8 | random32() << 8); /* MOV EAX, constant, of which two bytes follow */
@@ -149,6 +158,8 @@ static uint32_t constant_of(unsigned view, enum place place)
         return frame_address(frame_of(view + 1)) + AT_FUNCTION + 1;
     case JUMPS_ON:
         return frame_address(frame_of(view + 1)) + AT_MIDDLE + 1;
+    case CALLS_OUT:
+        return frame_address(frame_of(view)) + AT_OUT + 3;
     default:
         return frame_address(frame_of(view + 1)) + AT_FIRST + 1;
     }
@@ -180,8 +191,37 @@ static uintptr_t small_value(unsigned frame, bool writable)
     return frame_address(frame) | PT_P | PT_U | (writable ? PT_W : 0) | below(4) * PT_A;
 }
 
+static void set_view(unsigned space, unsigned view);
+
+/* What the processor knows about a global page survives MOV CR3. */
+static void leave_global(unsigned view)
+{
+    if (!model.global[view])
+        return;
+    model.global[view] = false;
+    for (unsigned space = 0; space < SPACES; space++)
+        set_view(space, view);
+    invlpg(WINDOW + view * PAGE);
+}
+
+static void make_global(unsigned view)
+{
+    if (model.large[0] || model.large[1])
+        return;
+    leave_global(view);
+    set_view(0, view);
+    model.frame[1][view] = model.frame[0][view];
+    model.writable[1][view] = model.writable[0][view];
+    model.global[view] = true;
+    for (unsigned space = 0; space < SPACES; space++)
+        *small_entry(space, view) =
+            small_value(model.frame[0][view], model.writable[0][view]) | PT_G;
+    invlpg(WINDOW + view * PAGE);
+}
+
 static void set_view(unsigned space, unsigned view)
 {
+    leave_global(view);
     model.frame[space][view] = (uint8_t)below(FRAMES);
     model.writable[space][view] = below(4) != 0;
     *small_entry(space, view) = small_value(model.frame[space][view], model.writable[space][view]);
@@ -189,6 +229,8 @@ static void set_view(unsigned space, unsigned view)
 
 static void set_large(unsigned space, bool large)
 {
+    for (unsigned view = 0; view < VIEWS; view++)
+        leave_global(view);
     model.large[space] = large;
     *large_entry(space) = (large ? PT_PS : (uintptr_t)table[space]) | PT_ALL;
 }
@@ -211,7 +253,7 @@ static void change(void)
 {
     unsigned view = below(VIEWS), space = model.space;
     uint32_t constant = constant_of(below(VIEWS - 1), (enum place)below(PLACES));
-    switch (below(11)) {
+    switch (below(13)) {
     case 0:
     case 1:
         set_view(space, view);
@@ -239,9 +281,12 @@ static void change(void)
         write_cr4(read_cr4() ^ CR4_PGE); /* drops all translations (SDM vol. 3, 4.10.4.1) */
         break;
     case 8:
+        make_global(view);
+        break;
+    case 9:
         write_somewhere(constant);
         break;
-    case 9: /* through the window */
+    case 10: /* through the window */
         view = below(VIEWS);
         if (model.large[space] || model.writable[space][view])
             write_somewhere(WINDOW + view * PAGE + place_at[below(3)] + 1);
@@ -294,6 +339,10 @@ static uint32_t stub_of(unsigned view, enum place place, enum way way)
 
 static void make_stubs(void)
 {
+    at = STORE_AND_RETURN;
+    emit(3, 0xc31e89); /* MOV [ESI], EBX; RET */
+    at = MAP_AND_RETURN;
+    emit(6, 0xc33f010f1e89); /* MOV [ESI], EBX; INVLPG [EDI]; RET */
     for (unsigned view = 0; view < VIEWS - 1; view++)
         for (unsigned place = 0; place < PLACES; place++)
             for (unsigned way = JUMP; way < WAYS; way++)
@@ -304,13 +353,15 @@ static void run(void)
 {
     unsigned view = below(VIEWS - 1), user = below(2), other = below(VIEWS), space = model.space;
     enum place place = (enum place)below(PLACES);
-    enum way way = (enum way)below(WAYS);
+    enum way way = (enum way)below(place == CALLS_OUT ? (unsigned)STORE_AND_JUMP : (unsigned)WAYS);
+    bool remaps = way == MAP_AND_JUMP || (place == CALLS_OUT && below(2));
     uint32_t stub = STUBS_AT + ((view * PLACES + place) * WAYS + way) * 16;
     struct guest_call call = {.code = stub, .ax = 0x600};
     if (way == DIRECT)
         call.code = WINDOW + view * PAGE + place_at[place];
-    if (way == MAP_AND_JUMP) {
+    if (remaps) {
         bool writable = below(2);
+        leave_global(other);
         user = 0;
         model.frame[space][other] = (uint8_t)below(FRAMES);
         model.writable[space][other] = writable;
@@ -319,7 +370,9 @@ static void run(void)
         call.di = WINDOW + other * PAGE;
     }
     uint32_t constant = constant_of(view, place);
-    if (way == STORE_AND_JUMP) {
+    if (place == CALLS_OUT)
+        call.ax = remaps ? MAP_AND_RETURN : STORE_AND_RETURN;
+    if (way == STORE_AND_JUMP || (place == CALLS_OUT && !remaps)) {
         call.si = constant;
         call.bx = random32();
     }
