@@ -439,15 +439,61 @@ static void test_slow_code(void **state)
     guest_destroy(&g);
 }
 
+/* --- code in the memory of a device --- */
+
+/* MOV EAX, imm32; RET at D0000000: direct and indirect calls must fetch it anew each time. */
+GUEST_CODE(device32, 32,
+           "mov $40, %ecx\n xor %ebx, %ebx\n mov $0xd0000000, %esi\n"
+           "1: mov %ecx, 1(%esi)\n call device32 - 0x30010000\n imul $3, %ebx\n add %eax, %ebx\n"
+           "incl 1(%esi)\n call *%esi\n imul $3, %ebx\n add %eax, %ebx\n dec %ecx\n jnz 1b\n hlt");
+
+static uint64_t read_device(void *ctx, uint64_t offset, unsigned size)
+{
+    uint64_t value = 0;
+    memcpy(&value, (uint8_t *)ctx + offset, size);
+    return value;
+}
+
+static void write_device(void *ctx, uint64_t offset, uint64_t value, unsigned size)
+{
+    memcpy((uint8_t *)ctx + offset, &value, size);
+}
+
+static void test_code_in_device_memory(void **state)
+{
+    (void)state;
+    static const struct io_ops ops = {
+        .read = read_device, .write = write_device, .min_size = 1, .max_size = 8};
+    uint8_t memory[4096] = {0xb8, 0, 0, 0, 0, 0xc3};
+    struct guest g;
+    struct vd_error err;
+    guest_create(&g, 32);
+    assert_non_null(as_map_mmio(g.as, 0xd0000000, 4096, &ops, memory, "memory", &err));
+    guest_place(&g, device32, device32_end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    uint32_t expected = 0;
+    for (uint32_t c = 40; c; c--)
+        expected = (expected * 3 + c) * 3 + c + 1;
+    assert_int_equal(g.state.gpr[X86_RBX], expected);
+    guest_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writers),       cmocka_unit_test(test_same_instruction),
-        cmocka_unit_test(test_backward),      cmocka_unit_test(test_alias),
-        cmocka_unit_test(test_alias_next),    cmocka_unit_test(test_crossing_code),
-        cmocka_unit_test(test_crossing_jump), cmocka_unit_test(test_assumed_flags),
-        cmocka_unit_test(test_code_on_stack), cmocka_unit_test(test_hot_page),
-        cmocka_unit_test(test_copies),        cmocka_unit_test(test_slow_code),
+        cmocka_unit_test(test_writers),
+        cmocka_unit_test(test_same_instruction),
+        cmocka_unit_test(test_backward),
+        cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_alias_next),
+        cmocka_unit_test(test_crossing_code),
+        cmocka_unit_test(test_crossing_jump),
+        cmocka_unit_test(test_assumed_flags),
+        cmocka_unit_test(test_code_on_stack),
+        cmocka_unit_test(test_hot_page),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_slow_code),
+        cmocka_unit_test(test_code_in_device_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
