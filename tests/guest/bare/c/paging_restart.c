@@ -19,7 +19,8 @@ enum {
     FRAME = 512,   /* a frame for IRET, a far pointer from its third word on */
     NEEDS_AVX2 = 1024,
     LIMITS = 2048, /* of BOUND */
-    INDEX = 4096   /* in AL */
+    INDEX = 4096,  /* in AL */
+    LOADS = 8192   /* may have changed registers when it faults */
 };
 
 struct row {
@@ -104,7 +105,7 @@ static const struct row rows[] = {
 #else
     ROW("IRET", POPS | FRAME, 12, 0xcf),
     ROW("PUSHA", PUSHES | STEPS, 32, 0x60),
-    ROW("POPA", POPS, 32, 0x61),
+    ROW("POPA", POPS | LOADS, 32, 0x61),
     ROW("BOUND", BX | LIMITS, 8, 0x62, 0x33),
     ROW("LES", BX | FRAME, 6, 0xc4, 0x0b),
     ROW("PUSH ES", PUSHES, 4, 0x06),
@@ -132,7 +133,7 @@ static const struct row rows[] = {
     ROW("MOVQ mm", BX, 8, 0x0f, 0x6f, 0x03),
     ROW("MOVQ m, mm", BX, 8, 0x0f, 0x7f, 0x03),
     ROW("PADDW mm", BX, 8, 0x0f, 0xfd, 0x03),
-    ROW("MASKMOVQ", DI, 8, 0x0f, 0xf7, 0xc1),
+    ROW("MASKMOVQ", DI | LOADS, 8, 0x0f, 0xf7, 0xc1),
     ROW("MASKMOVDQU", DI, 16, 0x66, 0x0f, 0xf7, 0xc1),
     ROW("MOVUPS", BX, 16, 0x0f, 0x10, 0x03),
     ROW("MOVUPS to m", BX, 16, 0x0f, 0x11, 0x03),
@@ -358,7 +359,7 @@ static void run_case(const struct layout *layout, const struct row *row, unsigne
         if (SEEN.ip != start.call.code)
             complain(row, part, spoil, "pc", SEEN.ip);
         const char *what = difference(&after, &before, row->use & STEPS);
-        if (what)
+        if (what && !(row->use & LOADS))
             complain(row, part, spoil, what, 0);
         guest_enter(&call);
         observe(&after, &call);
