@@ -94,13 +94,6 @@ static bool enters_mmx(const struct insn_case *c, unsigned i)
     return decode(c, i, &insn) && insn.fpu_state == FPU_MMX;
 }
 
-/* POPA that faults in the middle: some processors have loaded registers already. */
-static bool pops_all(const struct insn_case *c, unsigned i)
-{
-    struct insn insn;
-    return decode(c, i, &insn) && insn.op == OP_POPA;
-}
-
 static unsigned compare_gprs(const struct insn_case *c, const struct insn_state *a,
                              const struct insn_state *b)
 {
@@ -273,8 +266,6 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
     if (flags)
         differences |= flags & ~tolerated ? DIFF_FLAGS : DIFF_UNDEFINED;
     differences |= compare_gprs(c, a, b) | compare_vectors(c, a, b);
-    if (native->outcome == OUTCOME_EXCEPTION && pops_all(c, case_insn_at(c, a->rip)))
-        differences &= ~(unsigned)DIFF_GPR;
     if (native->outcome == OUTCOME_EXCEPTION && enters_mmx(c, case_insn_at(c, a->rip)))
         differences &= ~(unsigned)DIFF_X87;
     if (c->mode == 64 && (a->fs_base != b->fs_base || a->gs_base != b->gs_base))

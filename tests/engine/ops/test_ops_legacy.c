@@ -45,9 +45,32 @@ static void pusha_faults(void **state)
     expect_fault(g, RUN(g, 0x61), X86_PF, 0);
     assert_int_equal(g->cpu.fault.cr2, AT_STACK - 8);
     g->cpu.gpr[X86_RSP] = AT_STACK;
+    g->may_progress = true;
     g->cpu.seg[X86_SS].limit = AT_STACK + 0x10;
     segment_update_bounds(&g->cpu.seg[X86_SS]);
     FAULTS(g, X86_SS_FAULT, 0, 0x61 /* popa across the limit */);
+}
+
+/* It kept all registers as they were; processors load one after the other. */
+static void popa_loads_what_it_popped(void **state)
+{
+    struct guest *g = *state;
+
+    enable_paging32(g);
+    unmap_page(g, AT_STACK);
+    for (unsigned i = 0; i < 8; i++)
+        g->cpu.gpr[i] = 0x11111111u * (i + 1);
+    g->cpu.gpr[X86_RSP] = AT_STACK - 8;
+    put(g, AT_STACK - 8, 4, 0x77);
+    put(g, AT_STACK - 4, 4, 0x66);
+    g->may_progress = true;
+    expect_fault(g, RUN(g, 0x61), X86_PF, 0);
+    assert_int_equal(g->cpu.fault.cr2, AT_STACK);
+    assert_int_equal(g->cpu.gpr[X86_RDI], 0x77);
+    assert_int_equal(g->cpu.gpr[X86_RSI], 0x66);
+    assert_int_equal(g->cpu.gpr[X86_RBP], 0x66666666);
+    assert_int_equal(g->cpu.gpr[X86_RAX], 0x11111111);
+    assert_int_equal(g->cpu.gpr[X86_RSP], AT_STACK - 8);
 }
 
 static void pusha_wraps_16_bit_stack(void **state)
@@ -285,6 +308,7 @@ int main(void)
 #define PROTECTED(test) cmocka_unit_test_setup_teardown(test, setup_protected, teardown)
     const struct CMUnitTest tests[] = {
         PROTECTED(pusha_and_popa),
+        PROTECTED(popa_loads_what_it_popped),
         PROTECTED(pusha_faults),
         cmocka_unit_test_setup_teardown(pusha_wraps_16_bit_stack, setup_real, teardown),
         PROTECTED(enter_level_0),

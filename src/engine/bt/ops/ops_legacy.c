@@ -23,21 +23,20 @@ enum op_result op_pusha(struct x86_cpu *cpu, const struct insn *insn)
     return OP_NEXT;
 }
 
+/* Loads one register after the other, so that a fault leaves those before it loaded. */
 enum op_result op_popa(struct x86_cpu *cpu, const struct insn *insn)
 {
     struct op_stack stack;
-    uint64_t value[8];
+    uint64_t value;
 
     if (insn->mode == 64)
         return op_raise(cpu, X86_UD);
     op_stack_begin(&stack, cpu);
-    for (unsigned i = 8; i-- > 0;) {
-        if (op_pop(&stack, insn->opsize, &value[i]) < 0)
+    for (unsigned reg = 8; reg-- > 0;) {
+        if (op_pop(&stack, insn->opsize, &value) < 0)
             return OP_FAULT;
-    }
-    for (unsigned reg = X86_RAX; reg <= X86_RDI; reg++) {
         if (reg != X86_RSP) /* skipped, not loaded */
-            op_set_address_reg(cpu, (enum x86_gpr)reg, insn->opsize, value[reg]);
+            op_set_address_reg(cpu, (enum x86_gpr)reg, insn->opsize, value);
     }
     op_stack_commit(&stack);
     return OP_NEXT;
