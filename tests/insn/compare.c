@@ -54,19 +54,13 @@ static unsigned undefined_flags(const struct insn_case *c)
     return undefined;
 }
 
-/*
- * REP CMPS with two bad operands: which one is reported differs even on one processor. Large
- * operands are not accessed in ascending order.
- */
+/* Images are not read in ascending order. */
 static bool any_fault_address(const struct insn_case *c, unsigned i)
 {
     struct insn insn;
-    if (!decode(c, i, &insn))
-        return false;
-    bool compare = insn.kind == KIND_STRING && insn.op == OP_CMPS;
-    bool large = (insn.kind == KIND_CALLOUT && insn.mem.size >= 14) ||
-                 (insn.fpu_state == FPU_X87 && insn.mem.size == 10);
-    return large || (compare && (insn.prefixes & (PREFIX_REP | PREFIX_REPNE)));
+    return decode(c, i, &insn) && insn.kind == KIND_CALLOUT &&
+           (insn.op == OP_FLDENV || insn.op == OP_FRSTOR || insn.op == OP_FXRSTOR ||
+            insn.op == OP_XRSTOR);
 }
 
 /* UD0 and UD1: whether the operand behind their opcode is fetched differs among processors. */
@@ -82,16 +76,6 @@ bool compare_knows_accesses(const struct insn_case *c, const struct insn_result 
     return native->outcome == OUTCOME_END ||
            (native->outcome == OUTCOME_EXCEPTION && !undefined_opcode(c, native) &&
             !any_fault_address(c, case_insn_at(c, native->out.rip)));
-}
-
-/*
- * An MMX instruction that faults on its operand: some processors have set TOP and tags already,
- * others not.
- */
-static bool enters_mmx(const struct insn_case *c, unsigned i)
-{
-    struct insn insn;
-    return decode(c, i, &insn) && insn.fpu_state == FPU_MMX;
 }
 
 static unsigned compare_gprs(const struct insn_case *c, const struct insn_state *a,
@@ -266,8 +250,6 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
     if (flags)
         differences |= flags & ~tolerated ? DIFF_FLAGS : DIFF_UNDEFINED;
     differences |= compare_gprs(c, a, b) | compare_vectors(c, a, b);
-    if (native->outcome == OUTCOME_EXCEPTION && enters_mmx(c, case_insn_at(c, a->rip)))
-        differences &= ~(unsigned)DIFF_X87;
     if (c->mode == 64 && (a->fs_base != b->fs_base || a->gs_base != b->gs_base))
         differences |= DIFF_BASE;
     if (c->self_modifying && memcmp(native->code, guest->code, c->code_size))

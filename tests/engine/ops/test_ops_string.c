@@ -243,6 +243,26 @@ static void source_faults_first(void **state)
     expect_fault(g, RUN(g, 0xaa), X86_PF, 6);
 }
 
+/* Only a single CMPS looked at ES first; all do, but for REPE CMPSB. */
+static void compare_faults_in_es_first(void **state)
+{
+    static const uint8_t codes[][2] = {{0xf2, 0xa6}, {0xf2, 0xa7}, {0xf3, 0xa7}};
+    struct guest *g = *state;
+
+    enable_paging32(g);
+    unmap_page(g, AT_DATA);
+    unmap_page(g, AT_DATA + 0x1000);
+    g->cpu.gpr[X86_RSI] = AT_DATA;
+    g->cpu.gpr[X86_RDI] = AT_DATA + 0x1000;
+    g->cpu.gpr[X86_RCX] = 2;
+    for (unsigned i = 0; i < 3; i++) {
+        expect_fault(g, RUN(g, codes[i][0], codes[i][1]), X86_PF, 0);
+        assert_int_equal(g->cpu.fault.cr2, AT_DATA + 0x1000);
+    }
+    expect_fault(g, RUN(g, 0xf3, 0xa6), X86_PF, 0);
+    assert_int_equal(g->cpu.fault.cr2, AT_DATA);
+}
+
 static void read_only_target(void **state)
 {
     struct guest *g = *state;
@@ -554,6 +574,7 @@ int main(void)
         LONG(random_against_the_host),
         PROTECTED(fault_in_the_middle),
         PROTECTED(source_faults_first),
+        PROTECTED(compare_faults_in_es_first),
         PROTECTED(read_only_target),
         PROTECTED(overrides_and_limits),
         PROTECTED(expand_down_segment),

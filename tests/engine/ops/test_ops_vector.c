@@ -255,6 +255,14 @@ static void masked_elements_cannot_fault(void **state)
     RUNS(g, 0x66, 0x0f, 0xf7, 0xd1);
     g->cpu.gpr[X86_RDI] = AT_DATA + 0xff1;
     expect_fault(g, RUN(g, 0x66, 0x0f, 0xf7, 0xd1), X86_PF, 2);
+
+    /* MASKMOVQ left the x87 state alone; it is that of MMX before the operand is looked at. */
+    xstate_park(&g->cpu);
+    g->cpu.xsave[XS_FTW] = 0;
+    g->cpu.gpr[X86_RDI] = AT_DATA + 0xffc;
+    g->may_progress = true;
+    expect_fault(g, RUN(g, 0x0f, 0xf7, 0xd1), X86_PF, 2);
+    assert_int_equal(g->cpu.xsave[XS_FTW], 0xff);
 }
 
 static void availability(void **state)

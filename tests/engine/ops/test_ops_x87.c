@@ -344,6 +344,7 @@ static void fxsave_faults(void **state)
     g->cpu.gpr[X86_RBX] = AT_DATA - 16;
     unmap_page(g, AT_DATA);
     expect_fault(g, RUN(g, 0x0f, 0xae, 0x03), X86_PF, 2);
+    assert_int_equal(g->cpu.fault.cr2, AT_DATA + 495); /* was the first absent byte */
     expect_fault(g, RUN(g, 0x0f, 0xae, 0x0b), X86_PF, 0);
     set_feature(g, FEAT_FXSR, false);
     FAULTS_UD(g, 0x0f, 0xae, 0x03);

@@ -24,7 +24,11 @@ static int fx_operand(struct x86_cpu *cpu, const struct insn *insn, bool write, 
         return -1;
     if (mmu_check_alignment(cpu, *linear, 4) < 0)
         return -1;
-    return *linear & 15 ? x86_raise_error(cpu, X86_GP, 0) : 0;
+    if (*linear & 15)
+        return x86_raise_error(cpu, X86_GP, 0);
+    /* AMD's processors report the last byte of an image in absent memory. */
+    return mmu_probe(cpu, *linear + XS_LEGACY_SIZE - 1, 1,
+                     mmu_cpl_access(cpu) | (write ? (unsigned)MMU_WRITE : 0));
 }
 
 enum op_result op_fxsave(struct x86_cpu *cpu, const struct insn *insn)

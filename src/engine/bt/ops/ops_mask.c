@@ -101,6 +101,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
     if (mmx && (cpu->xsave[XS_FSW] & FSW_ES))
         return x87_error(cpu);
     if (mmx) {
+        enter_mmx(cpu); /* also if the operand faults, as AMD's processors do */
         data = mmx_register(cpu, insn->reg & 7);
         mask = mmx_register(cpu, insn->rm & 7);
     } else {
@@ -118,11 +119,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
             mmu_probe(cpu, linear, 8, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
             return OP_FAULT;
     }
-    if (masked_write(&move, data) < 0)
-        return OP_FAULT;
-    if (mmx)
-        enter_mmx(cpu);
-    return OP_NEXT;
+    return masked_write(&move, data) < 0 ? OP_FAULT : OP_NEXT;
 }
 
 /* VMASKMOVPS/PD 2C-2F, VPMASKMOVD/Q 8C 8E; mask in VEX.vvvv. */

@@ -217,8 +217,9 @@ enum op_result op_cmps(struct x86_cpu *cpu, const struct insn *insn)
 
         if (n == 0)
             return OP_NEXT;
-        /* Where both operands fault, processors report that in ES first, but not with REP. */
-        if (walk.repeat == REPEAT_NONE && string_probe(&walk, X86_ES, second, false) < 0)
+        /* Where both operands fault, AMD's processors report that in ES, but for REPE CMPSB. */
+        bool fast = walk.repeat == REPEAT_EQUAL && walk.size == 1;
+        if (!fast && string_probe(&walk, X86_ES, second, false) < 0)
             return OP_FAULT;
         reach = string_map(&walk, (enum x86_segreg)walk.source, first, false, n, &a);
         if (reach > 0)
