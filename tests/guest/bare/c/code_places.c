@@ -311,6 +311,40 @@ static void test_descriptors(void)
     }
 }
 
+/* --- one piece of code in several segments --- */
+
+/* The same 16-bit code at the same address with another base and another IP each time. */
+static void test_segment_bases(void)
+{
+    static struct {
+        uint32_t offset;
+        uint16_t selector;
+    } __attribute__((packed)) far_pointer;
+    enum { SEGMENT = 0x98, CODE = TARGET_AT + 0x600 };
+    volatile uint64_t *gdt = (volatile uint64_t *)gdt_base();
+    uint32_t entry = at = BUILD_AT + 0x1300;
+    emit(MODE == 64 ? 3 : 2, MODE == 64 ? 0x252cff : 0x2dff); /* JMP FAR far_pointer */
+    emit(4, (uintptr_t)&far_pointer);
+    at = CODE;
+    emit(4, 0x1e896667); /* MOV [ESI], EBX */
+    emit(2, 0xbd66);
+    uint32_t constant = at;
+    emit(4, 0);
+    emit(2, 0x0b0f);
+    for (unsigned round = 0; round < 8 * ROUNDS; round++) {
+        uint32_t offset = random32() % 5 * 0x1000 + 0x20 * (round & 1), base = CODE - offset;
+        gdt[SEGMENT / 8] = 0x00009b000000ffff | (uint64_t)(base & 0xffffff) << 16;
+        far_pointer.selector = SEGMENT;
+        far_pointer.offset = offset;
+        struct guest_call call = {.code = entry, .bx = random32(), .si = constant};
+        run_registers(&call, constant, __LINE__);
+        EXPECT_THAT((uint32_t)call.bp == (uint32_t)call.bx, call.bp);
+        far_pointer.offset = offset + 4; /* as it is */
+        *bytes_at(constant + round % 4) = (uint8_t)random32();
+        run_registers(&call, constant, __LINE__);
+    }
+}
+
 /* --- what devices write --- */
 
 static void test_device_writes(void)
@@ -647,6 +681,7 @@ void guest_main(void)
     test_end_of_memory();
     test_page_tables();
     test_descriptors();
+    test_segment_bases();
     test_device_writes();
     test_frames();
     test_far_calls();
