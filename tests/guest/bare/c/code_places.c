@@ -425,7 +425,55 @@ static void test_far_calls(void)
 static void test_task_switches(void)
 {
 }
+
+static void test_vm86(void)
+{
+}
 #else
+/* Exceptions of virtual-8086 mode arrive with null data segments: in front of the usual handler. */
+__asm__(".pushsection .rodata\n vm86_exception: pushl %eax\n movw $0x3b, %ax\n movw %ax, %ds\n"
+        "movw %ax, %es\n popl %eax\n jmp *usual_handler\n .popsection");
+extern const uint8_t vm86_exception[];
+uint32_t usual_handler;
+
+static void set_handler(uint32_t handler)
+{
+    volatile uint16_t *gate = (volatile uint16_t *)(0x2000 + 8 * VECTOR_UD);
+    usual_handler = gate[0] | (uint32_t)gate[3] << 16;
+    gate[0] = (uint16_t)handler;
+    gate[3] = (uint16_t)(handler >> 16);
+}
+
+/* Virtual-8086 mode, also through several segments; its writes and those from outside. */
+static void test_vm86(void)
+{
+    enum { CODE = 0x9600, VM = 0x20002 };
+    set_handler((uint32_t)vm86_exception);
+    at = CODE;
+    emit(4, 0x1e896667); /* MOV [ESI], EBX */
+    emit(2, 0xbd66);
+    uint32_t constant = at;
+    emit(4, 0);
+    emit(2, 0x0b0f);
+    for (unsigned round = 0; round < 8 * ROUNDS; round++) {
+        uint32_t segment = random32() % 4 * 0x140, skip = round & 2 ? 4 : 0;
+        const uint32_t frame[] = {0, 0, 0, 0, 0, 0x7000, VM, segment, CODE + skip - segment * 16};
+        uint32_t entry = at = BUILD_AT + 0x1400;
+        for (unsigned i = 0; i < 9; i++) { /* GS FS DS ES SS ESP EFLAGS CS EIP */
+            emit(1, 0x68);
+            emit(4, frame[i]);
+        }
+        emit(1, 0xcf);
+        if (round & 1)
+            *bytes_at(constant + round % 4) = (uint8_t)random32();
+        struct guest_call call = {.code = entry, .bx = random32(), .si = constant};
+        run_registers(&call, constant, __LINE__);
+        EXPECT_THAT(SEEN.flags & 0x20000, SEEN.flags);
+        EXPECT_THAT(skip || (uint32_t)call.bp == (uint32_t)call.bx, call.bp);
+    }
+    set_handler(usual_handler);
+}
+
 /* The return address of a far call is the constant; CS runs as OR [EAX], AL. */
 static void test_far_calls(void)
 {
@@ -682,6 +730,7 @@ void guest_main(void)
     test_page_tables();
     test_descriptors();
     test_segment_bases();
+    test_vm86();
     test_device_writes();
     test_frames();
     test_far_calls();
