@@ -141,6 +141,23 @@ static void run_status(void)
     }
 }
 
+/* DEBUGCTL.BTF does nothing, reads 0, and TF keeps stepping over each instruction. */
+static void run_branch_step(void)
+{
+    enum { DEBUGCTL = 0x1d9, BTF = 2 };
+    static const uint8_t nop[] = {0x90};
+    struct visit_state in = probe_state(MODE, 0, probe_place(nop, 1));
+    struct visit_end end;
+
+    matrix_case("DEBUGCTL.BTF", 0, 0, 0, 0);
+    msr_write(DEBUGCTL, BTF);
+    check("DEBUGCTL", (uintptr_t)msr_read(DEBUGCTL), 0);
+    in.flags |= FLAG_TF;
+    set_dr6(0);
+    visit(&in, &end);
+    expect_step(&end, in.ip + 1, (unsigned)in.cs, true);
+}
+
 void matrix_main(void)
 {
     static const uint8_t iret[] = {0x48, 0xcf};
@@ -159,5 +176,6 @@ void matrix_main(void)
     for (unsigned i = 0; i < 16; i++)
         run_iret(iret_at, i);
     run_status();
+    run_branch_step();
     matrix_end();
 }

@@ -398,6 +398,76 @@ static void run_entry_limits(void)
     }
 }
 
+/* --- system instructions: at CPL 3, whatever IOPL is --- */
+
+static const struct {
+    const char *name;
+    uint8_t vector, count, bytes[4];
+} system_instructions[] = {
+    {"MOV to CR0", GP, 3, {0x0f, 0x22, 0xc0}},
+    {"MOV to CR3", GP, 3, {0x0f, 0x22, 0xd8}},
+    {"MOV to CR4", GP, 3, {0x0f, 0x22, 0xe0}},
+    {"MOV from CR0", GP, 3, {0x0f, 0x20, 0xc0}},
+    {"MOV from CR2", GP, 3, {0x0f, 0x20, 0xd0}},
+    {"MOV from CR4", GP, 3, {0x0f, 0x20, 0xe0}},
+    {"MOV from CR1", UD, 3, {0x0f, 0x20, 0xc8}},
+    {"MOV to DR0", GP, 3, {0x0f, 0x23, 0xc0}},
+    {"MOV to DR7", GP, 3, {0x0f, 0x23, 0xf8}},
+    {"MOV from DR6", GP, 3, {0x0f, 0x21, 0xf0}},
+    {"LMSW", GP, 3, {0x0f, 0x01, 0xf0}},
+    {"SMSW", VECTOR_DONE, 3, {0x0f, 0x01, 0xe3}},
+    {"CLTS", GP, 2, {0x0f, 0x06}},
+    {"INVD", GP, 2, {0x0f, 0x08}},
+    {"WBINVD", GP, 2, {0x0f, 0x09}},
+    {"INVLPG", GP, 3, {0x0f, 0x01, 0x3f}},
+    {"HLT", GP, 1, {0xf4}},
+    {"RDMSR", GP, 2, {0x0f, 0x32}},
+    {"WRMSR", GP, 2, {0x0f, 0x30}},
+    {"RDTSC", GP, 2, {0x0f, 0x31}}, /* with CR4.TSD */
+    {"RDPMC", GP, 2, {0x0f, 0x33}},
+    {"SYSEXIT", GP, 2, {0x0f, 0x35}},
+    {"LGDT", GP, 3, {0x0f, 0x01, 0x17}},
+    {"LIDT", GP, 3, {0x0f, 0x01, 0x1f}},
+    {"SGDT", VECTOR_DONE, 3, {0x0f, 0x01, 0x07}},
+    {"SIDT", VECTOR_DONE, 3, {0x0f, 0x01, 0x0f}},
+    {"LLDT", UD, 3, {0x0f, 0x00, 0xd0}},
+    {"LTR", UD, 3, {0x0f, 0x00, 0xd8}},
+    {"SLDT", UD, 3, {0x0f, 0x00, 0xc0}},
+    {"STR", UD, 3, {0x0f, 0x00, 0xc8}},
+    {"VERR", UD, 3, {0x0f, 0x00, 0xe0}},
+    {"VERW", UD, 3, {0x0f, 0x00, 0xe8}},
+    {"LAR", UD, 3, {0x0f, 0x02, 0xc0}},
+    {"LSL", UD, 3, {0x0f, 0x03, 0xc0}},
+    {"ARPL", UD, 2, {0x63, 0xc0}},
+};
+
+static void run_system_instructions(void)
+{
+    enum { CR4_TSD = 4 };
+
+    cr4_set(CR4_TSD, true);
+    for (unsigned i = 0; i < sizeof(system_instructions) / sizeof(system_instructions[0]); i++) {
+        unsigned vector = system_instructions[i].vector;
+        unsigned place = probe_place(system_instructions[i].bytes, system_instructions[i].count);
+
+        for (unsigned iopl = 0; iopl < 4; iopl++) {
+            struct visit_state in = vm86_state(place, iopl << 12);
+            struct visit_end end;
+
+            if (vector == VECTOR_DONE && iopl != 3)
+                continue; /* INT 255 would not get through */
+            matrix_case(system_instructions[i].name, iopl, 0, 0, 0);
+            in.bx = in.di = 0;
+            visit(&in, &end);
+            if (vector == VECTOR_DONE)
+                expect_done(&end);
+            else
+                expect_vm86_fault(&in, &end, vector, 0);
+        }
+    }
+    cr4_set(CR4_TSD, false);
+}
+
 void matrix_main(void)
 {
     matrix_begin("virtual-8086 mode");
@@ -415,5 +485,6 @@ void matrix_main(void)
     run_io();
     for (unsigned action = CLI; action <= INT_N; action++)
         run_action((enum action)action);
+    run_system_instructions();
     matrix_end();
 }
