@@ -16,6 +16,8 @@ enum {
     CR4_TSD = 4,
     CR4_DE = 8,
     CR4_PAE = 0x20,
+    CR4_UMIP = 0x800,
+    CR4_SMEP_SMAP = 0x300000,
     DR6_FIXED = 0xffff0ff0u,
     DR6_FREE = 0xe00f,
     DR6_BD = 1 << 13,
@@ -211,6 +213,8 @@ static void run_cr4(unsigned bits, unsigned place, uintptr_t known, uintptr_t va
 
     if (!refused && MODE == 32 && (value & CR4_PAE))
         return; /* other page tables */
+    if (!refused && (value & CR4_SMEP_SMAP))
+        return; /* every page is a user's */
     matrix_case("CR4", bits, (uint32_t)value, (uint32_t)((uint64_t)value >> 32), 0);
     run(bits, 0, place, value, &in, &end);
     uintptr_t now = get_cr4();
@@ -233,7 +237,7 @@ static void run_all_cr4(unsigned bits)
         for (unsigned k = i; k < width; k++)
             run_cr4(bits, place, known, old ^ ((uintptr_t)1 << i | (uintptr_t)1 << k));
     }
-    run_cr4(bits, place, known, known);
+    run_cr4(bits, place, known, known & ~(uintptr_t)CR4_SMEP_SMAP);
     run_cr4(bits, place, known, 0);
 }
 
@@ -459,6 +463,45 @@ static void run_store_word(unsigned bits)
     }
 }
 
+/* CR4.UMIP: what shows system state is privileged, in every form. */
+static void run_user_prevention(unsigned bits)
+{
+    static const uint8_t forms[][4] = {
+        {0x67, 0x0f, 0x01, 0x03}, {0x67, 0x0f, 0x01, 0x0b}, {0x67, 0x0f, 0x01, 0x23}, /* memory */
+        {0x67, 0x0f, 0x00, 0x03}, {0x67, 0x0f, 0x00, 0x0b}, {0x67, 0x0f, 0x01, 0xe0},
+        {0x67, 0x0f, 0x00, 0xc0}, {0x67, 0x0f, 0x00, 0xc8}};
+    struct visit_state in;
+    struct visit_end end;
+
+    for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        unsigned skip = bits != 16; /* the prefix makes it [EBX] there */
+        unsigned place = probe_place(forms[i] + skip, 4 - skip);
+
+        for (unsigned k = 0; k < 8; k++) {
+            bool on = k >> 2;
+
+            if (on && !(cr4_bits() & CR4_UMIP))
+                continue;
+            matrix_case("UMIP", bits, i, k & 3, on);
+            if (on)
+                cr4_set(CR4_UMIP, true);
+            in = probe_state(bits, k & 3, place);
+            in.bx = DATA_AT;
+            store(DATA_AT, 4, 0x5a5a5a5a);
+            visit(&in, &end);
+            if (on)
+                cr4_set(CR4_UMIP, false);
+            if (on && (k & 3)) {
+                expect_fault(&in, &end, GP, 0);
+                check("memory", load(DATA_AT, 4), 0x5a5a5a5a);
+            } else {
+                expect_done(&end);
+                check("stored", i < 5 && load(DATA_AT, 4) == 0x5a5a5a5a, false);
+            }
+        }
+    }
+}
+
 static void run_clts_rdtsc(unsigned bits)
 {
     static const uint8_t clts[] = {0x0f, 0x06}, rdtsc[] = {0x0f, 0x31}, rdtscp[] = {0x0f, 1, 0xf9};
@@ -524,6 +567,7 @@ void matrix_main(void)
         run_status_word(bits, false);
         run_status_word(bits, true);
         run_store_word(bits);
+        run_user_prevention(bits);
         run_clts_rdtsc(bits);
     }
     if (MODE == 64)
