@@ -28,7 +28,7 @@ static void expect_vector(unsigned vector)
 static void registers(void)
 {
     uint32_t id = apic_read(APIC_ID);
-    CHECK(id >> 24 == cpuid(1, 0).b >> 24, id);
+    CHECK(id >> 24 == cpuid(1, 0).ebx >> 24, id);
     CHECK((apic_read(APIC_VERSION) & 0xf0) == 0x10, apic_read(APIC_VERSION));
     CHECK((apic_read(APIC_VERSION) >> 16 & 0xff) >= 3, apic_read(APIC_VERSION));
     apic_write(APIC_VERSION, 0);
@@ -49,9 +49,9 @@ static void base_msr(void)
 {
     uint64_t base = rdmsr(MSR_APIC_BASE);
     uint32_t version = apic_read(APIC_VERSION);
-    unsigned phys_bits = cpuid(0x80000008, 0).a & 0xff;
+    unsigned phys_bits = cpuid(0x80000008, 0).eax & 0xff;
     CHECK(base == (LAPIC | ENABLE | BSP), base);
-    CHECK(!(cpuid(1, 0).c >> 21 & 1), cpuid(1, 0).c); /* no x2APIC, so: */
+    CHECK(!(cpuid(1, 0).ecx >> 21 & 1), cpuid(1, 0).ecx); /* no x2APIC, so: */
     CHECK(wrmsr_faults(MSR_APIC_BASE, base | EXTD) == GP, fault_vector);
     CHECK(wrmsr_faults(MSR_APIC_BASE, EXTD) == GP, fault_vector);
     CHECK(wrmsr_faults(MSR_APIC_BASE, base | 1) == GP, fault_vector);
@@ -62,7 +62,7 @@ static void base_msr(void)
 
     apic_write(APIC_ID, 5u << 24);
     wrmsr(MSR_APIC_BASE, base & ~(uint64_t)ENABLE);
-    CHECK(!(cpuid(1, 0).d >> 9 & 1), cpuid(1, 0).d);
+    CHECK(!(cpuid(1, 0).edx >> 9 & 1), cpuid(1, 0).edx);
     for (uint32_t at = LAPIC; at < LAPIC + 0x1000; at++)
         *(volatile uint8_t *)(uintptr_t)at = 0xff;
     CHECK(apic_read(APIC_VERSION) == 0xffffffff, apic_read(APIC_VERSION));
@@ -75,8 +75,8 @@ static void base_msr(void)
     CHECK(apic_read(APIC_VERSION) == version, apic_read(APIC_VERSION));
     CHECK(apic_read(APIC_SVR) == 0xff, apic_read(APIC_SVR)); /* as after a reset */
     CHECK(apic_read(APIC_TPR) == 0, apic_read(APIC_TPR));
-    CHECK(apic_read(APIC_ID) >> 24 == cpuid(1, 0).b >> 24, apic_read(APIC_ID));
-    CHECK(cpuid(1, 0).d >> 9 & 1, cpuid(1, 0).d);
+    CHECK(apic_read(APIC_ID) >> 24 == cpuid(1, 0).ebx >> 24, apic_read(APIC_ID));
+    CHECK(cpuid(1, 0).edx >> 9 & 1, cpuid(1, 0).edx);
     apic_write(APIC_SVR, 0x1ff);
 }
 

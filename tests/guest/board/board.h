@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../x86.h"
+
 struct frame { /* what the interrupt stubs leave above the saved registers */
     unsigned long vector, error, ip, cs, flags;
 };
@@ -53,37 +55,6 @@ void board_use_apic(void);
 /* Goes on after a failure, so that one run shows them all. */
 #define CHECK(condition, value) board_check(condition, #condition, (uint64_t)(value), __LINE__)
 
-static inline void out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-static inline void out16(uint16_t port, uint16_t value)
-{
-    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-static inline void out32(uint16_t port, uint32_t value)
-{
-    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-static inline uint8_t in8(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
-static inline uint16_t in16(uint16_t port)
-{
-    uint16_t value;
-    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
-static inline uint32_t in32(uint16_t port)
-{
-    uint32_t value;
-    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
-    return value;
-}
-
 static inline uint32_t read32(uint32_t address)
 {
     return *(const volatile uint32_t *)(uintptr_t)address;
@@ -91,26 +62,6 @@ static inline uint32_t read32(uint32_t address)
 static inline void write32(uint32_t address, uint32_t value)
 {
     *(volatile uint32_t *)(uintptr_t)address = value;
-}
-
-static inline uint64_t rdtsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
-static inline uint64_t rdmsr(uint32_t index)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index) : "memory");
-    return (uint64_t)high << 32 | low;
-}
-static inline void wrmsr(uint32_t index, uint64_t value)
-{
-    __asm__ volatile("wrmsr"
-                     :
-                     : "a"((uint32_t)value), "d"((uint32_t)(value >> 32)), "c"(index)
-                     : "memory");
 }
 
 #ifdef __x86_64__
@@ -135,18 +86,6 @@ static inline int rdmsr_faults(uint32_t index)
     fault_vector = NO_FAULT;
     __asm__ volatile(TRY("rdmsr") : "=a"(low), "=d"(high) : "c"(index) : "memory");
     return fault_vector;
-}
-
-struct cpuid {
-    uint32_t a, b, c, d;
-};
-static inline struct cpuid cpuid(uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid r;
-    __asm__ volatile("cpuid"
-                     : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d)
-                     : "a"(leaf), "c"(subleaf));
-    return r;
 }
 
 static inline uint32_t apic_read(uint32_t reg)

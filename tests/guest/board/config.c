@@ -151,15 +151,16 @@ static void acpi(void)
 static void absences(void)
 {
     struct cpuid one = cpuid(1, 0), seven = cpuid(7, 0);
-    CHECK(!(one.c & (1 << 3 | 1 << 5 | 1 << 17 | 1 << 21)), one.c); /* MONITOR VMX PCID x2APIC */
-    CHECK(!(seven.b & (1 << 4 | 1 << 10 | 1 << 11)), seven.b);      /* HLE INVPCID RTM */
-    CHECK(!(seven.c & (1 << 3 | 1 << 16)), seven.c);                /* PKU LA57 */
-    CHECK(!(seven.d & (3u << 26)), seven.d);                        /* SPEC_CTRL STIBP */
-    CHECK(cpuid(10, 0).a == 0, cpuid(10, 0).a);                     /* performance counters */
-    CHECK(!(cpuid(0x80000001, 0).c & 4), cpuid(0x80000001, 0).c);   /* SVM */
-    CHECK(one.c >> 31 && cpuid(0x40000000, 0).b != 0x4b4d564b, one.c);
+    CHECK(!(one.ecx & (1 << 3 | 1 << 5 | 1 << 17 | 1 << 21)),
+          one.ecx);                                                   /* MONITOR VMX PCID x2APIC */
+    CHECK(!(seven.ebx & (1 << 4 | 1 << 10 | 1 << 11)), seven.ebx);    /* HLE INVPCID RTM */
+    CHECK(!(seven.ecx & (1 << 3 | 1 << 16)), seven.ecx);              /* PKU LA57 */
+    CHECK(!(seven.edx & (3u << 26)), seven.edx);                      /* SPEC_CTRL STIBP */
+    CHECK(cpuid(10, 0).eax == 0, cpuid(10, 0).eax);                   /* performance counters */
+    CHECK(!(cpuid(0x80000001, 0).ecx & 4), cpuid(0x80000001, 0).ecx); /* SVM */
+    CHECK(one.ecx >> 31 && cpuid(0x40000000, 0).ebx != 0x4b4d564b, one.ecx);
     for (uint32_t leaf = 0x40000001; leaf < 0x40000006; leaf++)
-        CHECK(!(cpuid(leaf, 0).a | cpuid(leaf, 0).b | cpuid(leaf, 0).d), leaf);
+        CHECK(!(cpuid(leaf, 0).eax | cpuid(leaf, 0).ebx | cpuid(leaf, 0).edx), leaf);
     UNDEFINED("0x0f, 0x01, 0xc1");          /* VMCALL */
     UNDEFINED("0x0f, 0x01, 0xd9");          /* VMMCALL */
     UNDEFINED("0x0f, 0x01, 0xd8");          /* VMRUN */

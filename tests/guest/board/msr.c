@@ -104,7 +104,7 @@ static void absent_registers(void)
                                         0x6a0,      0x6e1,      0xda0,      0x1d90,     0x4b564d00,
                                         0x4b564d01, 0x4b564d02, 0x40000000, 0x40000001, 0xc0000085,
                                         0xc0000104, 0xc0010114, 0xc0010117, 0xc001011e, 0xffffffff};
-    CHECK(!(cpuid(1, 0).c & (1 << 5 | 1 << 21)), cpuid(1, 0).c); /* VMX, x2APIC */
+    CHECK(!(cpuid(1, 0).ecx & (1 << 5 | 1 << 21)), cpuid(1, 0).ecx); /* VMX, x2APIC */
     for (unsigned i = 0; i < sizeof(absences) / sizeof(absences[0]); i++)
         absent(absences[i]);
     for (uint32_t index = 0x800; index < 0x900; index++)

@@ -95,7 +95,7 @@ static void periodic(void)
 
 static void deadline(void)
 {
-    CHECK(cpuid(1, 0).c >> 24 & 1, cpuid(1, 0).c);
+    CHECK(cpuid(1, 0).ecx >> 24 & 1, cpuid(1, 0).ecx);
     hits = 0;
     wrmsr(MSR_TSC_DEADLINE, rdtsc()); /* ignored in the other modes */
     CHECK(rdmsr(MSR_TSC_DEADLINE) == 0, rdmsr(MSR_TSC_DEADLINE));
@@ -121,7 +121,7 @@ static void deadline(void)
 static void time_stamp_counter(void)
 {
     const uint64_t far = 100000000000;
-    CHECK(cpuid(7, 0).b >> 1 & 1, cpuid(7, 0).b);
+    CHECK(cpuid(7, 0).ebx >> 1 & 1, cpuid(7, 0).ebx);
     CHECK(rdmsr(MSR_TSC_ADJUST) == 0, rdmsr(MSR_TSC_ADJUST));
     uint64_t before = rdtsc();
     wrmsr(MSR_TSC_ADJUST, far);
@@ -145,7 +145,7 @@ static void processor_number(void)
         wrmsr(0xc0000103, aux);
         __asm__ volatile("rdtscp" : "=a"(low), "=d"(high), "=c"(got));
         CHECK(got == aux, got);
-        if (cpuid(7, 0).c >> 22 & 1) {
+        if (cpuid(7, 0).ecx >> 22 & 1) {
             __asm__ volatile(".byte 0xf3, 0x0f, 0xc7, 0xf8" : "=a"(got)); /* RDPID EAX */
             CHECK(got == aux, got);
         }

@@ -298,9 +298,9 @@ static void user_syscall(void)
 static void test_syscall(void)
 {
     extern uint8_t system_call[];
-    write_msr(0xc0000081, (uint64_t)(USER_DATA - 8) << 48 | (uint64_t)KERNEL_CODE << 32);
-    write_msr(0xc0000082, (uint64_t)system_call);
-    write_msr(0xc0000084, 0x700);
+    wrmsr(0xc0000081, (uint64_t)(USER_DATA - 8) << 48 | (uint64_t)KERNEL_CODE << 32);
+    wrmsr(0xc0000082, (uint64_t)system_call);
+    wrmsr(0xc0000084, 0x700);
     clear();
     run_in_user(user_syscall);
     EXPECT_STEPS(BS, 0, 1, 2, 9, 10);

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../x86.h"
+
 enum { DE, DB, NMI, BP, UD = 6, NM, DF, TS = 10, NP, SS, GP, PF, MF = 16, AC, NO_FAULT = 0xffff };
 
 enum { TF = 1 << 8, IF = 1 << 9, RF = 1 << 16 };
@@ -62,69 +64,5 @@ void finish(void);
         seen.vector;                                                                               \
     })
 
-static inline void out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline uint8_t in8(uint16_t port)
-{
-    uint8_t value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-#define REGISTER_ACCESS(name)                                                                      \
-    static inline uint64_t read_##name(void)                                                       \
-    {                                                                                              \
-        uint64_t value;                                                                            \
-        __asm__ volatile("movq %%" #name ", %0" : "=r"(value) : : "memory");                       \
-        return value;                                                                              \
-    }                                                                                              \
-    static inline void write_##name(uint64_t value)                                                \
-    {                                                                                              \
-        __asm__ volatile("movq %0, %%" #name : : "r"(value) : "memory");                           \
-    }
-REGISTER_ACCESS(cr0)
-REGISTER_ACCESS(cr2)
-REGISTER_ACCESS(cr3)
-REGISTER_ACCESS(cr4)
-REGISTER_ACCESS(dr0)
-REGISTER_ACCESS(dr1)
-REGISTER_ACCESS(dr6)
-REGISTER_ACCESS(dr7)
-
-static inline uint64_t read_msr(uint32_t number)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
-    return low | (uint64_t)high << 32;
-}
-
-static inline void write_msr(uint32_t number, uint64_t value)
-{
-    __asm__ volatile("wrmsr"
-                     :
-                     : "c"(number), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
-                     : "memory");
-}
-
-static inline void invlpg(uint64_t address)
-{
-    __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory");
-}
-
-struct cpuid_leaf {
-    uint32_t eax, ebx, ecx, edx;
-};
-
-static inline struct cpuid_leaf cpuid(uint32_t leaf, uint32_t subleaf)
-{
-    struct cpuid_leaf regs;
-    __asm__ volatile("cpuid"
-                     : "=a"(regs.eax), "=b"(regs.ebx), "=c"(regs.ecx), "=d"(regs.edx)
-                     : "a"(leaf), "c"(subleaf));
-    return regs;
-}
 #endif
 #endif

@@ -9,14 +9,6 @@
 #define CANONICAL_57 0xffaaaaaaaaaaaaaaull
 #define CANONICAL_NO 0xaaaaaaaaaaaaaaaaull
 
-static bool offered(uint32_t leaf, unsigned reg, unsigned bit)
-{
-    if (cpuid(leaf & 0x80000000, 0).eax < leaf)
-        return false;
-    struct cpuid_leaf found = cpuid(leaf, 0);
-    const uint32_t regs[] = {found.eax, found.ebx, found.ecx, found.edx};
-    return regs[reg] >> bit & 1;
-}
 enum { EBX = 1, ECX, EDX };
 
 static uint64_t try_cr4(uint64_t value)
@@ -37,7 +29,7 @@ static void test_control_bits(void)
     };
     uint64_t cr4 = read_cr4();
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        bool has = offered(rows[i].leaf, rows[i].reg, rows[i].feature) && rows[i].bit != 12;
+        bool has = cpuid_bit(rows[i].leaf, rows[i].reg, rows[i].feature) && rows[i].bit != 12;
         if (has && rows[i].bit == 20)
             continue; /* SMEP: every page here is the users', too */
         uint64_t vector = try_cr4(cr4 | 1ull << rows[i].bit);
@@ -112,9 +104,9 @@ static void test_absent_instructions(void)
         {"ENDBR64 (a NOP)", 4, {0xf3, 0x0f, 0x1e, 0xfa}, 0, 0, 0},
         {"PREFETCHW (a NOP)", 3, {0x0f, 0x0d, 0x0b}, 0, 0, 0},
     };
-    write_cr4(read_cr4() | (offered(7, EBX, 0) ? 1 << 16 : 0)); /* FSGSBASE */
+    write_cr4(read_cr4() | (cpuid_bit(7, EBX, 0) ? 1 << 16 : 0)); /* FSGSBASE */
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        bool has = !rows[i].leaf || offered(rows[i].leaf, rows[i].reg, rows[i].feature);
+        bool has = !rows[i].leaf || cpuid_bit(rows[i].leaf, rows[i].reg, rows[i].feature);
         uint64_t vector = try_code(rows[i].code, rows[i].size);
         check(vector == (has ? (uint64_t)NO_FAULT : (uint64_t)UD), rows[i].name, vector);
     }
@@ -166,12 +158,12 @@ static void test_canonical_registers(void)
     for (unsigned i = 0; i < 3; i++) {
         uint64_t value = values[i], vector = i ? (uint64_t)GP : (uint64_t)NO_FAULT;
         for (unsigned j = 0; j < sizeof(msrs) / sizeof(msrs[0]); j++) {
-            uint64_t old = read_msr(msrs[j]);
+            uint64_t old = rdmsr(msrs[j]);
             uint64_t got = TRY("wrmsr",
                                : "c"(msrs[j]), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
             check(got == vector, "WRMSR of an address", msrs[j]);
-            check(read_msr(msrs[j]) == (i ? old : value), "RDMSR of an address", msrs[j]);
-            write_msr(msrs[j], old);
+            check(rdmsr(msrs[j]) == (i ? old : value), "RDMSR of an address", msrs[j]);
+            wrmsr(msrs[j], old);
         }
         struct table_pointer pointer = {0xffff, value}, old, now;
         __asm__ volatile("sidt %0" : "=m"(old));
@@ -304,11 +296,11 @@ static void test_hidden_segments(void)
     static uint64_t cells[3] = {0, 0, 0x123456789abcdef};
     uint16_t ss;
     __asm__ volatile("movw %w0, %%gs" : : "r"(KERNEL_DATA));
-    write_msr(0xc0000101, (uint64_t)cells);
+    wrmsr(0xc0000101, (uint64_t)cells);
     run_in_user(read_behind_gs);
     CHECK(found_behind_gs == cells[2], found_behind_gs);
     CHECK(user_gs == 0, user_gs);
-    CHECK(read_msr(0xc0000101) == (uint64_t)cells, read_msr(0xc0000101));
+    CHECK(rdmsr(0xc0000101) == (uint64_t)cells, rdmsr(0xc0000101));
     __asm__ volatile("movw %w1, %%ss\n movw %%ss, %0" : "=m"(ss) : "r"(0));
     CHECK(ss == 0, ss);
     CHECK(TRY("movw %w0, %%ss", : "r"(3)) == GP && seen.error == 0, seen.vector);
@@ -333,13 +325,13 @@ static void test_extended_control(void)
     static const uint64_t refused[] = {0, 2, 4, 5, 1ull << 63 | 3};
     uint64_t value;
     write_cr4(read_cr4() & ~(1ull << 18));
-    CHECK(!offered(1, ECX, 27), 0);
+    CHECK(!cpuid_bit(1, ECX, 27), 0);
     CHECK(try_xgetbv(0, &value) == UD, seen.vector);
     CHECK(try_xsetbv(0, 3) == UD, seen.vector);
-    if (!offered(1, ECX, 26))
+    if (!cpuid_bit(1, ECX, 26))
         return;
     write_cr4(read_cr4() | 1ull << 18);
-    CHECK(offered(1, ECX, 27), 0);
+    CHECK(cpuid_bit(1, ECX, 27), 0);
     CHECK(try_xsetbv(0x1234500000000, 1) == NO_FAULT, seen.vector); /* ECX counts */
     CHECK(try_xgetbv(0x5432100000000, &value) == NO_FAULT && value == 1, value);
     CHECK(try_xsetbv(0, 3) == NO_FAULT, seen.vector);

@@ -49,13 +49,6 @@ static void accepted(unsigned line, enum reg reg, uint64_t value)
 }
 #define ACCEPTED(reg, value) accepted(__LINE__, reg, value)
 
-static bool has(uint32_t leaf, unsigned index, unsigned bit)
-{
-    struct cpuid r = cpuid(leaf, 0);
-    const uint32_t regs[] = {r.eax, r.ebx, r.ecx, r.edx};
-    return regs[index] >> bit & 1;
-}
-
 /* Bits of CR4 that this processor has; features that it lacks leave theirs reserved. */
 static uint64_t cr4_bits(void)
 {
@@ -69,7 +62,7 @@ static uint64_t cr4_bits(void)
                 {21, 7, EBX, 20}, {22, 7, ECX, 3}};
     uint64_t bits = 0;
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (has(rows[i].leaf, rows[i].reg, rows[i].feature))
+        if (cpuid_bit(rows[i].leaf, rows[i].reg, rows[i].feature))
             bits |= 1ULL << rows[i].bit;
     }
     return bits;

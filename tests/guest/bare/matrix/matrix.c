@@ -26,14 +26,9 @@ extern const uint8_t visit_stubs[];
 
 /* --- output --- */
 
-static void outb(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
 static void put_char(char c)
 {
-    outb(0x402, (uint8_t)c);
+    out8(0x402, (uint8_t)c);
 }
 
 static void put_text(const char *text)
@@ -147,7 +142,7 @@ void page_set(uintptr_t address, unsigned bits)
     uintptr_t *entry = (uintptr_t *)(PAGE_TABLE + (address >> 12) * sizeof(uintptr_t));
 
     *(volatile uintptr_t *)entry = (address & ~(uintptr_t)0xfff) | bits;
-    __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory");
+    invlpg(address);
 }
 
 uintptr_t stack_top(unsigned level)
@@ -179,34 +174,11 @@ void ldt_load(uint32_t limit)
     __asm__ volatile("lldt %w0" : : "r"(TEST_LDT) : "memory");
 }
 
-uintptr_t read_cr2(void)
-{
-    uintptr_t value;
-
-    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
-    return value;
-}
-
 void cr4_set(uintptr_t bits, bool on)
 {
-    uintptr_t cr4;
+    uintptr_t cr4 = read_cr4();
 
-    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
-    cr4 = on ? cr4 | bits : cr4 & ~bits;
-    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4) : "memory");
-}
-
-uint64_t msr_read(uint32_t msr)
-{
-    uint32_t low, high;
-
-    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-    return (uint64_t)high << 32 | low;
-}
-
-void msr_write(uint32_t msr, uint64_t value)
-{
-    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+    write_cr4(on ? cr4 | bits : cr4 & ~bits);
 }
 
 void store(uintptr_t at, unsigned size, uintptr_t value)
@@ -279,8 +251,8 @@ void matrix_begin(const char *group)
 
     matrix.group = group;
     matrix.cases = 0;
-    outb(0x21, 0xff); /* no interrupt of a device, whatever IF is */
-    outb(0xa1, 0xff);
+    out8(0x21, 0xff); /* no interrupt of a device, whatever IF is */
+    out8(0xa1, 0xff);
     paging_begin();
     gdt_begin();
     for (unsigned vector = 0; vector < 256; vector++)

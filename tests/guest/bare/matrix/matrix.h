@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../x86.h"
 #include "layout.h"
 
 #ifndef MODE
@@ -136,10 +137,7 @@ void idt_restore(unsigned vector, unsigned dpl);
 uintptr_t landing(unsigned n);
 /* LLDT of TEST_LDT with this limit. */
 void ldt_load(uint32_t limit);
-uintptr_t read_cr2(void);
 void cr4_set(uintptr_t bits, bool on);
-uint64_t msr_read(uint32_t msr);
-void msr_write(uint32_t msr, uint64_t value);
 /* Memory of 1 (store only), 2, 4 or 8 bytes. */
 void store(uintptr_t at, unsigned size, uintptr_t value);
 uintptr_t load(uintptr_t at, unsigned size);

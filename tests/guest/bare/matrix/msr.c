@@ -99,31 +99,14 @@ static const struct row {
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
-static uint32_t leaf_register(uint32_t leaf, unsigned reg)
-{
-    uint32_t r[4] = {leaf & 0x80000000, 0, 0, 0};
-
-    for (unsigned i = 0; i < 2; i++) {
-        __asm__ volatile("cpuid"
-                         : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-                         : "a"(r[0]), "c"(0));
-        if (i == 0 && (r[0] < leaf || (r[0] ^ leaf) & 0x80000000))
-            return 0;
-        if (i == 0)
-            r[0] = leaf;
-    }
-    return r[reg];
-}
-
 static bool has(enum feature feature)
 {
-    return leaf_register(features[feature].leaf, features[feature].reg) >> features[feature].bit &
-           1;
+    return cpuid_bit(features[feature].leaf, features[feature].reg, features[feature].bit);
 }
 
 static unsigned physical_bits(void)
 {
-    uint32_t bits = leaf_register(0x80000008, 0) & 0xff;
+    uint32_t bits = cpuid_register(0x80000008, 0) & 0xff;
 
     return bits ? bits : 36;
 }
@@ -245,10 +228,10 @@ static void run_value(const struct row *row, uint32_t index, uint64_t old, uint6
         return;
     matrix_case("WRMSR", index, (uint32_t)value, (uint32_t)(value >> 32), 0);
     visit(&in, &end);
-    uint64_t now = msr_read(index);
+    uint64_t now = rdmsr(index);
     if (valid(row, index, value, old)) {
         if (row->kind != STAYS)
-            msr_write(index, old);
+            wrmsr(index, old);
         expect_done(&end);
         if (row->kind != CLOCK && !lost(index))
             check_value("value", now, result(row, value, old));

@@ -14,18 +14,6 @@ enum {
 #define APIC_ICR   0xfee00300u
 #define APIC_LINT0 0xfee00350u
 
-static void out8(uint16_t port, uint8_t value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static void in8(uint16_t port)
-{
-    uint8_t value;
-
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-}
-
 static void map_apic(void)
 {
     if (MODE == 64) {

@@ -30,41 +30,6 @@ enum {
 #define CR0_PG  0x80000000u
 #define NOWHERE 0x3f000000u /* nothing executes or accesses this */
 
-#define SYSTEM_REGISTER(name)                                                                      \
-    static uintptr_t get_##name(void)                                                              \
-    {                                                                                              \
-        uintptr_t value;                                                                           \
-        __asm__ volatile("mov %%" #name ", %0" : "=r"(value));                                     \
-        return value;                                                                              \
-    }                                                                                              \
-    static void set_##name(uintptr_t value)                                                        \
-    {                                                                                              \
-        __asm__ volatile("mov %0, %%" #name : : "r"(value) : "memory");                            \
-    }
-SYSTEM_REGISTER(cr0)
-SYSTEM_REGISTER(cr2)
-SYSTEM_REGISTER(cr3)
-SYSTEM_REGISTER(cr4)
-SYSTEM_REGISTER(dr0)
-SYSTEM_REGISTER(dr1)
-SYSTEM_REGISTER(dr2)
-SYSTEM_REGISTER(dr3)
-SYSTEM_REGISTER(dr6)
-SYSTEM_REGISTER(dr7)
-
-static uint32_t cpuid_bit(uint32_t leaf, unsigned reg, unsigned bit)
-{
-    uint32_t r[4];
-
-    __asm__ volatile("cpuid"
-                     : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-                     : "a"(leaf & 0x80000000), "c"(0));
-    if (r[0] < leaf)
-        return 0;
-    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
-    return r[reg] >> bit & 1;
-}
-
 /* Bits that this processor has; CET, protection keys, UINTR and others it never has. */
 static uint64_t cr4_bits(void)
 {
@@ -119,9 +84,9 @@ static void run_number(unsigned bits, unsigned opcode, unsigned number)
     bool debug = opcode == TO_DR || opcode == FROM_DR, alias = debug && (number & 14) == 4;
     static const uintptr_t harmless[] = {0, 0, 0, 0, 0, 0, DR6_FIXED, DR7_FIXED};
     uintptr_t value = debug         ? harmless[number & 7]
-                      : number == 0 ? get_cr0()
-                      : number == 3 ? get_cr3()
-                      : number == 4 ? get_cr4()
+                      : number == 0 ? read_cr0()
+                      : number == 3 ? read_cr3()
+                      : number == 4 ? read_cr4()
                                     : 0;
     struct visit_state in;
     struct visit_end end;
@@ -140,7 +105,7 @@ static void run_number(unsigned bits, unsigned opcode, unsigned number)
                 matrix_case("MOV of a system register", bits << 8 | opcode, number, mod, cpl);
                 cr4_set(CR4_DE, extensions);
                 if (!debug && number == 4)
-                    value = get_cr4();
+                    value = read_cr4();
                 run(bits, cpl, place, value, &in, &end);
                 cr4_set(CR4_DE, false);
                 if (!exists(opcode, number) || (alias && extensions))
@@ -172,8 +137,8 @@ static void run_cr0(unsigned bits, unsigned place, uintptr_t old, uintptr_t valu
         return; /* would leave the mode */
     matrix_case("CR0", bits, (uint32_t)value, (uint32_t)((uint64_t)value >> 32), 0);
     run(bits, 0, place, value, &in, &end);
-    uintptr_t now = get_cr0();
-    set_cr0(old);
+    uintptr_t now = read_cr0();
+    write_cr0(old);
     if (refused) {
         expect_fault(&in, &end, GP, 0);
         check("CR0", now, old);
@@ -187,7 +152,7 @@ static void run_all_cr0(unsigned bits)
 {
     static const uint8_t flags[] = {0, 1, 2, 3, 4, 5, 6, 16, 18, 28, 29, 30, 31};
     unsigned place = place_mov(TO_CR, 0, 3), width = bits == 64 ? 64 : 32;
-    uintptr_t old = get_cr0();
+    uintptr_t old = read_cr0();
 
     for (unsigned i = 0; i < width; i++) {
         for (unsigned k = i; k < width; k++)
@@ -206,7 +171,7 @@ static void run_all_cr0(unsigned bits)
 
 static void run_cr4(unsigned bits, unsigned place, uintptr_t known, uintptr_t value)
 {
-    uintptr_t old = get_cr4();
+    uintptr_t old = read_cr4();
     bool refused = (value & ~known) || (MODE == 64 && !(value & CR4_PAE));
     struct visit_state in;
     struct visit_end end;
@@ -217,8 +182,8 @@ static void run_cr4(unsigned bits, unsigned place, uintptr_t known, uintptr_t va
         return; /* every page is a user's */
     matrix_case("CR4", bits, (uint32_t)value, (uint32_t)((uint64_t)value >> 32), 0);
     run(bits, 0, place, value, &in, &end);
-    uintptr_t now = get_cr4();
-    set_cr4(old);
+    uintptr_t now = read_cr4();
+    write_cr4(old);
     if (refused) {
         expect_fault(&in, &end, GP, 0);
         check("CR4", now, old);
@@ -230,7 +195,7 @@ static void run_cr4(unsigned bits, unsigned place, uintptr_t known, uintptr_t va
 
 static void run_all_cr4(unsigned bits)
 {
-    uintptr_t old = get_cr4(), known = (uintptr_t)cr4_bits();
+    uintptr_t old = read_cr4(), known = (uintptr_t)cr4_bits();
     unsigned place = place_mov(TO_CR, 4, 3), width = bits == 64 ? 64 : 32;
 
     for (unsigned i = 0; i < width; i++) {
@@ -245,28 +210,28 @@ static void run_cr2_cr3(unsigned bits)
 {
     unsigned to_cr2 = place_mov(TO_CR, 2, 3), to_cr3 = place_mov(TO_CR, 3, 3);
     unsigned from_cr2 = place_mov(FROM_CR, 2, 3);
-    uintptr_t cr3 = get_cr3();
+    uintptr_t cr3 = read_cr3();
     struct visit_state in;
     struct visit_end end;
     uint32_t width = 32;
 
     if (MODE == 64)
-        __asm__ volatile("cpuid" : "=a"(width) : "a"(0x80000008), "c"(0) : "rbx", "rdx");
+        width = cpuid(0x80000008, 0).eax;
     width &= 0xff;
     for (unsigned i = 0; i < (bits == 64 ? 64 : 32); i++) {
         matrix_case("CR2", bits, i, 0, 0);
         run(bits, 0, to_cr2, (uintptr_t)1 << i, &in, &end);
         expect_done(&end);
-        check("CR2", get_cr2(), (uintptr_t)1 << i);
-        set_cr2(~(uintptr_t)0);
+        check("CR2", read_cr2(), (uintptr_t)1 << i);
+        write_cr2(~(uintptr_t)0);
         run(bits, 0, from_cr2, 0, &in, &end);
         check("CR2 in BX", end.regs.bx, bits == 64 ? ~(uintptr_t)0 : 0xffffffff);
         if (i >= 12 && i < width)
             continue; /* other page tables */
         matrix_case("CR3", bits, i, 0, 0);
         run(bits, 0, to_cr3, cr3 | (uintptr_t)1 << i, &in, &end);
-        uintptr_t now = get_cr3();
-        set_cr3(cr3);
+        uintptr_t now = read_cr3();
+        write_cr3(cr3);
         if (i >= width)
             expect_fault(&in, &end, GP, 0);
         else
@@ -307,8 +272,8 @@ static void run_cr8(void)
 
 /* --- debug registers --- */
 
-static void (*const set_address[])(uintptr_t) = {set_dr0, set_dr1, set_dr2, set_dr3};
-static uintptr_t (*const get_address[])(void) = {get_dr0, get_dr1, get_dr2, get_dr3};
+static void (*const set_address[])(uintptr_t) = {write_dr0, write_dr1, write_dr2, write_dr3};
+static uintptr_t (*const get_address[])(void) = {read_dr0, read_dr1, read_dr2, read_dr3};
 
 static void run_addresses(unsigned bits)
 {
@@ -352,10 +317,10 @@ static void run_status(unsigned bits, unsigned number)
                 matrix_case("DR6, DR7", bits << 4 | number, i, k, inverted);
                 if (inverted)
                     value ^= 0xffffffff;
-                set_dr6(0);
+                write_dr6(0);
                 run(bits, 0, to, (uintptr_t)value, &in, &end);
-                uintptr_t now = control ? get_dr7() : get_dr6();
-                set_dr7(0);
+                uintptr_t now = control ? read_dr7() : read_dr6();
+                write_dr7(0);
                 if (value >> 32) {
                     expect_fault(&in, &end, GP, 0);
                     check("register", now, control ? DR7_FIXED : DR6_FIXED);
@@ -384,8 +349,8 @@ static void run_detection(unsigned bits, unsigned opcode)
             continue;
         matrix_case("DR7.GD", bits << 8 | opcode, number, cpl, extensions);
         cr4_set(CR4_DE, extensions);
-        set_dr6(0);
-        set_dr7(DR7_GD | 0x300);
+        write_dr6(0);
+        write_dr7(DR7_GD | 0x300);
         run(bits, cpl, place, number >= 6 ? 0 : NOWHERE, &in, &end);
         bool detected = !cpl && !(alias && extensions);
         if (!detected) { /* GD is still set: its own #DB clears it */
@@ -400,9 +365,9 @@ static void run_detection(unsigned bits, unsigned opcode)
             expect_fault(&in, &end, DB, 0);
         else
             expect_fault(&in, &end, cpl ? GP : UD, 0);
-        check("DR6", get_dr6(), DR6_FIXED | DR6_BD);
-        check("DR7", get_dr7(), DR7_FIXED | 0x300);
-        set_dr7(0);
+        check("DR6", read_dr6(), DR6_FIXED | DR6_BD);
+        check("DR7", read_dr7(), DR7_FIXED | 0x300);
+        write_dr7(0);
     }
 }
 
@@ -413,7 +378,7 @@ static void run_status_word(unsigned bits, bool memory)
     uint8_t bytes[] = {0x0f, 0x01, memory ? 0x33 : 0xf0}; /* LMSW [BX], LMSW AX */
     uint8_t bytes16[] = {0x67, 0x0f, 0x01, bytes[2]};
     unsigned place = bits == 16 ? probe_place(bytes16, 4) : probe_place(bytes, 3);
-    uintptr_t base = get_cr0() & ~(uintptr_t)CR0_LOW;
+    uintptr_t base = read_cr0() & ~(uintptr_t)CR0_LOW;
     struct visit_state in;
     struct visit_end end;
 
@@ -422,14 +387,14 @@ static void run_status_word(unsigned bits, bool memory)
         uint32_t operand = value | (i >> 9 ? 0xabcdfff0 : 0);
 
         matrix_case("LMSW", bits << 4 | memory, operand, old, cpl);
-        set_cr0(base | old);
+        write_cr0(base | old);
         in = probe_state(bits, cpl, place);
         in.ax = operand;
         in.bx = DATA_AT;
         store(DATA_AT, 4, operand);
         visit(&in, &end);
-        uintptr_t now = get_cr0();
-        set_cr0(base);
+        uintptr_t now = read_cr0();
+        write_cr0(base);
         if (cpl)
             expect_fault(&in, &end, GP, 0);
         else
@@ -443,7 +408,7 @@ static void run_store_word(unsigned bits)
     static const uint8_t forms[][4] = {
         {0x0f, 0x01, 0xe0}, {0x66, 0x0f, 0x01, 0xe0}, {0x48, 0x0f, 0x01, 0xe0}};
     const uintptr_t pattern = (uintptr_t)0x1122334455667788;
-    uintptr_t cr0 = get_cr0();
+    uintptr_t cr0 = read_cr0();
     struct visit_state in;
     struct visit_end end;
 
@@ -508,7 +473,7 @@ static void run_clts_rdtsc(unsigned bits)
     unsigned clts_at = probe_place(clts, 2), rdtsc_at = probe_place(rdtsc, 2);
     unsigned rdtscp_at = probe_place(rdtscp, 3);
     bool has_rdtscp = cpuid_bit(0x80000001, 3, 27);
-    uintptr_t cr0 = get_cr0();
+    uintptr_t cr0 = read_cr0();
     struct visit_state in;
     struct visit_end end;
 
@@ -517,10 +482,10 @@ static void run_clts_rdtsc(unsigned bits)
         bool on = i >> 2;
 
         matrix_case("CLTS", bits, cpl, on, 0);
-        set_cr0(cr0 | (on ? CR0_TS : 0));
+        write_cr0(cr0 | (on ? CR0_TS : 0));
         run(bits, cpl, clts_at, 0, &in, &end);
-        uintptr_t now = get_cr0();
-        set_cr0(cr0);
+        uintptr_t now = read_cr0();
+        write_cr0(cr0);
         if (cpl)
             expect_fault(&in, &end, GP, 0);
         else
@@ -548,7 +513,7 @@ void matrix_main(void)
     static const uint8_t opcodes[] = {TO_CR, FROM_CR, TO_DR, FROM_DR};
 
     matrix_begin("control and debug registers");
-    set_cr0(get_cr0() & ~(uintptr_t)(CR0_NW | CR0_CD | CR0_LOW));
+    write_cr0(read_cr0() & ~(uintptr_t)(CR0_NW | CR0_CD | CR0_LOW));
     for (unsigned i = 0; i < 4; i++)
         set_address[i](NOWHERE);
     for (unsigned bits = 16; bits <= MODE; bits *= 2) {

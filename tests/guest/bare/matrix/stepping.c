@@ -14,26 +14,13 @@ enum {
 };
 #define DR6_FIXED 0xffff0ff0u
 
-static uintptr_t get_dr6(void)
-{
-    uintptr_t value;
-
-    __asm__ volatile("mov %%dr6, %0" : "=r"(value));
-    return value;
-}
-
-static void set_dr6(uintptr_t value)
-{
-    __asm__ volatile("mov %0, %%dr6" : : "r"(value));
-}
-
 static void expect_step(const struct visit_end *end, uintptr_t ip, unsigned cs, bool tf)
 {
     check("vector", end->vector, DB);
     check("pc", end->ip, ip);
     check("CS", end->cs, cs);
     check("TF", end->flags & FLAG_TF, tf ? FLAG_TF : 0);
-    check("DR6", get_dr6(), DR6_FIXED | DR6_BS);
+    check("DR6", read_dr6(), DR6_FIXED | DR6_BS);
 }
 
 /* SYSENTER clears IF and leaves TF: the trap comes in the system's first instruction. */
@@ -50,14 +37,14 @@ static void run_sysenter(void)
 
         matrix_case("SYSENTER", cpl, tf, enabled, 0);
         in.flags |= (tf ? FLAG_TF : 0) | (enabled ? FLAG_IF : 0);
-        set_dr6(0);
+        write_dr6(0);
         visit(&in, &end);
         if (tf) {
             expect_step(&end, LOW_CODE, SYSTEM_CS, true);
         } else {
             expect_done(&end);
             check("pc", end.ip, LOW_CODE + 2);
-            check("DR6", get_dr6(), DR6_FIXED);
+            check("DR6", read_dr6(), DR6_FIXED);
         }
         check("IF", end.flags & FLAG_IF, 0);
         check("SP", end.sp, stack_top(0) - 0x400);
@@ -78,7 +65,7 @@ static void run_sysexit(bool wide)
         in.flags |= tf ? FLAG_TF : 0;
         in.cx = stack_top(7) - 0x100;
         in.dx = LOW_CODE;
-        set_dr6(0);
+        write_dr6(0);
         visit(&in, &end);
         if (tf) {
             expect_step(&end, LOW_CODE, cs, true);
@@ -106,7 +93,7 @@ static void run_iret(unsigned place, unsigned i)
     store(in.sp + 2 * WORD, WORD, 2 | (after ? FLAG_TF : 0));
     store(in.sp + 3 * WORD, WORD, stack_top(target + 4) - 0x40);
     store(in.sp + 4 * WORD, WORD, (LEVEL_DATA + 0x20 * target) | target);
-    set_dr6(0);
+    write_dr6(0);
     visit(&in, &end);
     if (before) {
         expect_step(&end, LOW_CODE + AT_NOP, cs, after);
@@ -114,7 +101,7 @@ static void run_iret(unsigned place, unsigned i)
         expect_step(&end, LOW_CODE + AT_NOP + 1, cs, true);
     } else {
         expect_done(&end);
-        check("DR6", get_dr6(), DR6_FIXED);
+        check("DR6", read_dr6(), DR6_FIXED);
     }
 }
 
@@ -132,12 +119,12 @@ static void run_status(void)
 
         matrix_case("DR6 before", (uint32_t)old, tf, is_int1, 0);
         in.flags |= tf ? FLAG_TF : 0;
-        set_dr6(old);
+        write_dr6(old);
         visit(&in, &end);
         check("vector", end.vector, tf || is_int1 ? DB : VECTOR_DONE);
         /* INT1 enters its handler with TF clear: no step behind it. */
-        check("DR6", get_dr6(), DR6_FIXED | old | (tf && !is_int1 ? DR6_BS : 0));
-        set_dr6(0);
+        check("DR6", read_dr6(), DR6_FIXED | old | (tf && !is_int1 ? DR6_BS : 0));
+        write_dr6(0);
     }
 }
 
@@ -150,10 +137,10 @@ static void run_branch_step(void)
     struct visit_end end;
 
     matrix_case("DEBUGCTL.BTF", 0, 0, 0, 0);
-    msr_write(DEBUGCTL, BTF);
-    check("DEBUGCTL", (uintptr_t)msr_read(DEBUGCTL), 0);
+    wrmsr(DEBUGCTL, BTF);
+    check("DEBUGCTL", (uintptr_t)rdmsr(DEBUGCTL), 0);
     in.flags |= FLAG_TF;
-    set_dr6(0);
+    write_dr6(0);
     visit(&in, &end);
     expect_step(&end, in.ip + 1, (unsigned)in.cs, true);
 }
@@ -166,9 +153,9 @@ void matrix_main(void)
     matrix_begin("single step");
     store(LOW_CODE + AT_NOP, 1, 0x90);
     store(LOW_CODE + AT_NOP + 1, 2, 0xcd | VECTOR_DONE << 8);
-    msr_write(SYSENTER_CS, SYSTEM_CS);
-    msr_write(SYSENTER_ESP, stack_top(0) - 0x400);
-    msr_write(SYSENTER_EIP, LOW_CODE);
+    wrmsr(SYSENTER_CS, SYSTEM_CS);
+    wrmsr(SYSENTER_ESP, stack_top(0) - 0x400);
+    wrmsr(SYSENTER_EIP, LOW_CODE);
     run_sysenter();
     for (unsigned wide = 0; wide < MODE / 32; wide++)
         run_sysexit(wide);

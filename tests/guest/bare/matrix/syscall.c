@@ -31,7 +31,7 @@ static uintptr_t pattern(unsigned i) /* 0 to 43: one flag, and all but one */
 
 static void star_set(unsigned system, unsigned user)
 {
-    msr_write(STAR, (uint64_t)user << 48 | (uint64_t)system << 32);
+    wrmsr(STAR, (uint64_t)user << 48 | (uint64_t)system << 32);
 }
 
 /* --- SYSCALL and SYSRET in 64-bit mode --- */
@@ -44,7 +44,7 @@ static void run_syscall(unsigned place, unsigned cpl, unsigned cs, uintptr_t fla
     matrix_case("SYSCALL", cpl, cs, (uint32_t)flags, (uint32_t)mask);
     in.flags = flags;
     star_set(cs, 0);
-    msr_write(FMASK, mask);
+    wrmsr(FMASK, mask);
     visit(&in, &end);
     check("vector", end.vector, LANDING + 2);
     check("CS", end.regs.cs, cs & 0xfffc);
@@ -60,7 +60,7 @@ static void run_syscalls(void)
     static const uint8_t bytes[] = {0x0f, 0x05};
     unsigned place = probe_place(bytes, 2);
 
-    msr_write(LSTAR, landing(2));
+    wrmsr(LSTAR, landing(2));
     for (unsigned cpl = 0; cpl < 4; cpl++) {
         for (unsigned i = 0; i < SELECTORS; i++)
             run_syscall(place, cpl, selectors[i], 2, 0);
@@ -129,12 +129,12 @@ static void run_undefined(void)
         if (bits > MODE || (bits == 64 && sce))
             continue;
         matrix_case(i & 1 ? "SYSRET" : "SYSCALL", bits, cpl, sce, 0);
-        msr_write(EFER, (msr_read(EFER) & ~(uint64_t)EFER_SCE) | (sce ? EFER_SCE : 0));
+        wrmsr(EFER, (rdmsr(EFER) & ~(uint64_t)EFER_SCE) | (sce ? EFER_SCE : 0));
         in = probe_state(bits, cpl, place[i & 1]);
         visit(&in, &end);
         expect_fault(&in, &end, UD, 0);
     }
-    msr_write(EFER, msr_read(EFER) | EFER_SCE);
+    wrmsr(EFER, rdmsr(EFER) | EFER_SCE);
 }
 
 /* --- SYSENTER and SYSEXIT --- */
@@ -151,7 +151,7 @@ static void run_sysenter(unsigned bits, unsigned place, unsigned cpl, unsigned c
         in.ss = STACKS_AT / 16;
         in.sp = 0x1000;
     }
-    msr_write(SYSENTER_CS, cs);
+    wrmsr(SYSENTER_CS, cs);
     visit(&in, &end);
     if ((cs & 0xfffc) == 0) {
         check("vector", end.vector, GP);
@@ -173,8 +173,8 @@ static void run_sysenters(unsigned bits)
     static const uint8_t bytes[] = {0x0f, 0x34};
     unsigned place = probe_place(bytes, 2);
 
-    msr_write(SYSENTER_EIP, landing(3));
-    msr_write(SYSENTER_ESP, stack_top(0));
+    wrmsr(SYSENTER_EIP, landing(3));
+    wrmsr(SYSENTER_ESP, stack_top(0));
     for (unsigned cpl = 0; cpl < 4; cpl++) {
         for (unsigned cs = 0; cs < 4; cs++)
             run_sysenter(bits, place, cpl, cs, 2);
@@ -200,7 +200,7 @@ static void run_sysexit(unsigned bits, unsigned place, bool to64, unsigned cpl, 
     in.flags = flags;
     in.dx = LOW_NOP;
     in.cx = STACKS_AT + 0x4321;
-    msr_write(SYSENTER_CS, cs);
+    wrmsr(SYSENTER_CS, cs);
     visit(&in, &end);
     if (cpl > 0 || (cs & 0xfffc) == 0) {
         expect_fault(&in, &end, GP, 0);
@@ -219,7 +219,7 @@ static void run_sysexit_canonical(unsigned place)
     static const uint64_t noncanonical[] = {1ull << 47, 0xffff7fffffffffff, 1ull << 63};
     struct visit_end end;
 
-    msr_write(SYSENTER_CS, 0x100);
+    wrmsr(SYSENTER_CS, 0x100);
     for (unsigned i = 0; i < 6; i++) {
         struct visit_state in = probe_state(64, 0, place);
 
@@ -265,7 +265,7 @@ static void run_swapgs(void)
             matrix_case("SWAPGS", bits, cpl, 0, 0);
             in = probe_state(bits, cpl, place);
             if (MODE == 64)
-                msr_write(KERNEL_GS_BASE, 0xffff800012345678);
+                wrmsr(KERNEL_GS_BASE, 0xffff800012345678);
             visit(&in, &end);
             if (bits < 64) {
                 expect_fault(&in, &end, UD, 0);
@@ -273,8 +273,8 @@ static void run_swapgs(void)
                 expect_fault(&in, &end, GP, 0);
             } else {
                 expect_done(&end);
-                check("GS base", (uintptr_t)msr_read(GS_BASE), (uintptr_t)0xffff800012345678);
-                check("other base", (uintptr_t)msr_read(KERNEL_GS_BASE), 0);
+                check("GS base", (uintptr_t)rdmsr(GS_BASE), (uintptr_t)0xffff800012345678);
+                check("other base", (uintptr_t)rdmsr(KERNEL_GS_BASE), 0);
             }
         }
     }
@@ -302,7 +302,7 @@ static void run_base_loads(void)
         visit(&in, &end);
         expect_done(&end);
         check("selector", gs ? end.regs.gs : end.regs.fs, selector);
-        check("base", (uintptr_t)msr_read(gs ? GS_BASE : FS_BASE), selector > 3 ? 0x9abcdef0 : 0);
+        check("base", (uintptr_t)rdmsr(gs ? GS_BASE : FS_BASE), selector > 3 ? 0x9abcdef0 : 0);
     }
 }
 
@@ -333,7 +333,7 @@ static void run_base_instructions(void)
         } else {
             expect_done(&end);
             if (writes)
-                check("base", (uintptr_t)msr_read(msr), wanted);
+                check("base", (uintptr_t)rdmsr(msr), wanted);
             else
                 check("AX", end.regs.ax, 0); /* the base of the flat segment */
         }
