@@ -134,6 +134,22 @@ static void enter_faults(void **state)
     FAULTS(g, X86_SS_FAULT, 0, 0xc8, 0x0d, 0x00, 0x00);
 }
 
+/* The item that must be writable at the final stack pointer is as wide as the operands. */
+static void enter_checks_a_whole_item(void **state)
+{
+    struct guest *g = *state;
+    struct x86_segment *ss = &g->cpu.seg[X86_SS];
+
+    g->cpu.gpr[X86_RSP] = 0x8000;
+    ss->limit = 0x80ff;
+    ss->attr &= ~(uint32_t)X86_AR_DB; /* SP: an allocation may wrap to above the frame */
+    segment_update_bounds(ss);
+    /* SP = 8000h - 2 - FEFFh = 80FFh in 16 bits: one byte is left */
+    expect_fault(g, RUN(g, 0x66, 0xc8, 0xff, 0xfe, 0x00), X86_SS_FAULT, 0);
+    RUNS(g, 0x66, 0xc8, 0x00, 0xff, 0x00); /* two */
+    assert_int_equal(g->cpu.gpr[X86_RSP], 0x80fe);
+}
+
 static void enter_64(void **state)
 {
     struct guest *g = *state;
@@ -314,6 +330,7 @@ int main(void)
         PROTECTED(enter_level_0),
         PROTECTED(enter_nested),
         PROTECTED(enter_faults),
+        PROTECTED(enter_checks_a_whole_item),
         cmocka_unit_test_setup_teardown(enter_64, setup_long, teardown),
         PROTECTED(bound),
         PROTECTED(decimal_adjustment_like_the_host),

@@ -75,9 +75,9 @@ enum op_result op_enter(struct x86_cpu *cpu, const struct insn *insn)
     }
     /* A write of an item at the final stack pointer must be possible (SDM vol. 2, ENTER). */
     last = (stack.sp - allocate) & mask;
-    if (seg_linear(cpu, X86_SS, last, 1, true, &linear) < 0 ||
+    if (seg_linear(cpu, X86_SS, last, size, true, &linear) < 0 ||
         mmu_check_alignment(cpu, linear, size) < 0 ||
-        mmu_probe(cpu, linear, 1, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
+        mmu_probe(cpu, linear, size, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
         return OP_FAULT;
     stack.sp = (stack.sp & ~mask) | last;
     op_set_address_reg(cpu, X86_RBP, size, frame);
