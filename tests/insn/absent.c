@@ -79,7 +79,7 @@ static void put_opcode(struct code *code, const struct encoding *e, struct rando
     case SPACE_VEX:
         if (e->map == 1 && !e->w && random_percent(r, 50)) {
             put(code, 0xc5);
-            put(code, 0x80 | vvvv << 3 | e->l << 2u | e->pp);
+            put(code, 0x80u | vvvv << 3 | (unsigned)e->l << 2 | e->pp);
             break;
         }
         put(code, 0xc4);
@@ -333,7 +333,7 @@ static int classify(struct absent *a)
         return -1;
     for (uint32_t i = 0; i < a->list.count; i++) {
         const struct encoding *e = &a->list.rows[i];
-        a->needs[i] = needs_of(e, mode);
+        a->needs[i] = (uint8_t)needs_of(e, mode);
         a->native_runs[i] = cpuid_supported((enum x86_feature)a->needs[i]) && !needs_guest(e, mode);
     }
     return 0;

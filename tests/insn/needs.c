@@ -310,7 +310,7 @@ static const struct need *row_of(const struct encoding *e, unsigned mode)
         if ((e->prefixes & BEFORE_LOCK) && e->opcode == 0x00 && e->reg == 5)
             return nothing; /* LOCK VERW: AMD ignores LOCK, the manuals do not */
         if (e->opcode == 0x01 && !e->memory)
-            return find(e, mode, 0xc0u | e->reg << 3 | e->rm, ROWS(map1_01));
+            return find(e, mode, 0xc0u | (unsigned)e->reg << 3 | e->rm, ROWS(map1_01));
         return find(e, mode, e->opcode, ROWS(map1));
     case 2:
         return find(e, mode, e->opcode, ROWS(map2));

@@ -125,15 +125,15 @@ enum flag {
     X(ret_32, 32, 4, 1, ON_STACK | FRAME, "ret")                                                   \
     X(lret, 32, 4, 1, ON_STACK | FRAME, "lretl")                                                   \
     X(iret, 32, 4, 1, ON_STACK | FRAME, "iretl")                                                   \
-    X(bound4, 32, 4, 1, 0, "boundl %eax, (%esi)")                                                  \
-    X(bound2, 32, 2, 1, 0, "boundw %ax, (%esi)")                                                   \
+    X(bound4, 32, 4, 1, 0, ".byte 0x62, 0x06" /* BOUND EAX, [ESI]; clang knows no BOUND */)        \
+    X(bound2, 32, 2, 1, 0, ".byte 0x66, 0x62, 0x06")                                               \
     X(les6, 32, 4, 1, 0, "lesl (%esi), %eax")                                                      \
     X(les4, 32, 2, 1, 0, "lesw (%esi), %ax")                                                       \
     X(jmp_far, 32, 4, 1, FRAME, "ljmpl *(%esi)")                                                   \
     X(call_far, 32, 4, 1, FRAME, "lcalll *(%esi)")                                                 \
     X(push_es, 32, 4, 1, ON_STACK, "pushl %es")                                                    \
     X(arpl, 32, 2, 1, 0, "arpl %ax, (%esi)")                                                       \
-    X(enter2, 32, 2, 1, ON_STACK, "enterw $0, $1")                                                 \
+    X(enter2, 32, 2, 1, ON_STACK, ".byte 0x66, 0xc8, 0, 0, 1" /* ENTER 0, 1 */)                    \
     X(movdqu_32, 32, 16, 1, 0, "movdqu (%esi), %xmm0")                                             \
     X(mov4_16, 16, 4, 1, 0, "movl (%esi), %eax")                                                   \
     X(mov2_16, 16, 2, 1, 0, "movw (%esi), %ax")                                                    \
