@@ -383,6 +383,18 @@ static void test_move(void **state)
     move_some(create_writes, writes_result());
 }
 
+/* Another virtual CPU on the memory of a guest. */
+static struct vcpu *second_vcpu(struct guest *g)
+{
+    struct vd_error err;
+    struct vcpu *vcpu = NULL;
+    struct engine_config config = {.as = g->as, .platform = g->state.platform};
+    config.platform.ctx = g;
+    config.cpuid = g->state.cpuid;
+    assert_int_equal(engine_bt.vcpu_create(&vcpu, &config, &err), 0);
+    return vcpu;
+}
+
 /* Two virtual CPUs that take turns on one memory, as two engines of one machine would. */
 static void test_take_turns(void **state)
 {
@@ -390,11 +402,7 @@ static void test_take_turns(void **state)
     struct guest g;
     struct vd_error err;
     create_writes(&g);
-    struct engine_config config = {.as = g.as, .platform = g.state.platform};
-    config.platform.ctx = &g;
-    config.cpuid = g.state.cpuid;
-    struct vcpu *vcpus[2] = {g.vcpu, NULL};
-    assert_int_equal(engine_bt.vcpu_create(&vcpus[1], &config, &err), 0);
+    struct vcpu *vcpus[2] = {g.vcpu, second_vcpu(&g)};
     struct x86_cpu cpu = g.state;
     unsigned at = 0;
     enum vcpu_exit exit = VCPU_EXIT_KICK;
@@ -433,11 +441,7 @@ static void test_take_turns_unset(void **state)
     g.on_port = kick_itself;
     g.state.gpr[X86_RBX] = 0;
     assert_int_equal(guest_run(&g), VCPU_EXIT_KICK);
-    struct engine_config config = {.as = g.as, .platform = g.state.platform};
-    config.platform.ctx = &g;
-    config.cpuid = g.state.cpuid;
-    struct vcpu *other;
-    assert_int_equal(engine_bt.vcpu_create(&other, &config, &err), 0);
+    struct vcpu *other = second_vcpu(&g);
     struct x86_cpu cpu = g.state;
     cpu.rip = 0x20000;
     assert_int_equal(engine_bt.vcpu_set_state(other, &cpu, &err), 0);
@@ -456,11 +460,7 @@ static void test_destroyed_is_told_nothing(void **state)
     struct guest g;
     struct vd_error err;
     create_writes(&g);
-    struct engine_config config = {.as = g.as, .platform = g.state.platform};
-    config.platform.ctx = &g;
-    config.cpuid = g.state.cpuid;
-    struct vcpu *other;
-    assert_int_equal(engine_bt.vcpu_create(&other, &config, &err), 0);
+    struct vcpu *other = second_vcpu(&g);
     g.state.gpr[X86_RDI] = 1;
     assert_int_equal(engine_bt.vcpu_set_state(other, &g.state, &err), 0);
     assert_int_equal(engine_bt.vcpu_run(other, &err), VCPU_EXIT_HALT);

@@ -49,25 +49,6 @@ static void accepted(unsigned line, enum reg reg, uint64_t value)
 }
 #define ACCEPTED(reg, value) accepted(__LINE__, reg, value)
 
-/* Bits of CR4 that this processor has; features that it lacks leave theirs reserved. */
-static uint64_t cr4_bits(void)
-{
-    enum { EBX = 1, ECX, EDX };
-    static const struct {
-        uint8_t bit, leaf, reg, feature;
-    } rows[] = {{0, 1, EDX, 1},   {1, 1, EDX, 1},   {2, 1, EDX, 4},   {3, 1, EDX, 2},
-                {4, 1, EDX, 3},   {5, 1, EDX, 6},   {6, 1, EDX, 7},   {7, 1, EDX, 13},
-                {8, 1, EDX, 15},  {9, 1, EDX, 24},  {10, 1, EDX, 25}, {11, 7, ECX, 2},
-                {16, 7, EBX, 0},  {17, 1, ECX, 17}, {18, 1, ECX, 26}, {20, 7, EBX, 7},
-                {21, 7, EBX, 20}, {22, 7, ECX, 3}};
-    uint64_t bits = 0;
-    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (cpuid_bit(rows[i].leaf, rows[i].reg, rows[i].feature))
-            bits |= 1ULL << rows[i].bit;
-    }
-    return bits;
-}
-
 /* Reserved bits, one at a time, and ring 3. */
 static void test_reserved(void)
 {

@@ -30,24 +30,6 @@ enum {
 #define CR0_PG  0x80000000u
 #define NOWHERE 0x3f000000u /* nothing executes or accesses this */
 
-/* Bits that this processor has; CET, protection keys, UINTR and others it never has. */
-static uint64_t cr4_bits(void)
-{
-    enum { EBX = 1, ECX, EDX };
-    static const struct {
-        uint8_t bit, leaf, reg, feature;
-    } rows[] = {{0, 1, EDX, 1},  {1, 1, EDX, 1},   {2, 1, EDX, 4},   {3, 1, EDX, 2},
-                {4, 1, EDX, 3},  {5, 1, EDX, 6},   {6, 1, EDX, 7},   {7, 1, EDX, 13},
-                {8, 1, EDX, 15}, {9, 1, EDX, 24},  {10, 1, EDX, 25}, {11, 7, ECX, 2},
-                {16, 7, EBX, 0}, {17, 1, ECX, 17}, {18, 1, ECX, 26}, {20, 7, EBX, 7},
-                {21, 7, EBX, 20}};
-    uint64_t bits = 0;
-
-    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        bits |= (uint64_t)cpuid_bit(rows[i].leaf, rows[i].reg, rows[i].feature) << rows[i].bit;
-    return bits;
-}
-
 static bool has_extensions(void)
 {
     return cr4_bits() & CR4_DE;
