@@ -10,11 +10,12 @@
 
 #include <cmocka.h>
 
+#include "support/scratch.h"
 #include "test_bios.h"
 #include "vedette/vedette.h"
 
-static char folder[] = "/tmp/vd-api-XXXXXX";
-static char bios_path[256];
+static struct scratch scratch;
+static char bios_path[SCRATCH_PATH];
 
 static void use_bios(struct vd_config *config, const struct bios *bios)
 {
@@ -22,7 +23,7 @@ static void use_bios(struct vd_config *config, const struct bios *bios)
     config->ram_size = 16 << 20;
     config->vgabios = "none";
     config->debug_exit_port = VD_DEBUG_EXIT_PORT;
-    assert_int_equal(bios_write(bios, folder, bios_path, sizeof(bios_path)), 0);
+    assert_int_equal(bios_write(bios, scratch.dir, bios_path, sizeof(bios_path)), 0);
     config->firmware = bios_path;
 }
 
@@ -106,7 +107,7 @@ static void test_serial_to_file(void **state)
     struct vd_config config;
     char spec[300], text[16];
     use_bios(&config, &bios_serial);
-    snprintf(spec, sizeof(spec), "file:%s/com1", folder);
+    snprintf(spec, sizeof(spec), "file:%s/com1", scratch.dir);
     config.serial[0] = spec;
     struct vd_vm *vm = create(&config);
     assert_int_equal(run(vm).kind, VD_DEBUG_EXIT);
@@ -115,7 +116,6 @@ static void test_serial_to_file(void **state)
     assert_int_equal(read(fd, text, sizeof(text)), 2);
     assert_memory_equal(text, "ok", 2);
     close(fd);
-    unlink(spec + 5);
 }
 
 static void *run_one(void *arg)
@@ -208,7 +208,7 @@ static void test_errors_touch_nothing(void **state)
     (void)state;
     struct vd_config config;
     char spec[300], text[16];
-    snprintf(spec, sizeof(spec), "file:%s/log", folder);
+    snprintf(spec, sizeof(spec), "file:%s/log", scratch.dir);
     int fd = open(spec + 5, O_RDWR | O_CREAT, 0644);
     assert_int_equal(write(fd, "precious", 8), 8);
     use_bios(&config, &bios_halt);
@@ -217,7 +217,6 @@ static void test_errors_touch_nothing(void **state)
     expect_create_error(&config, VD_ERROR_HOST, "/nonexistent/kernel");
     assert_int_equal(pread(fd, text, sizeof(text), 0), 8);
     close(fd);
-    unlink(spec + 5);
 }
 
 static void test_names(void **state)
@@ -236,7 +235,7 @@ static void test_stats_and_pictures(void **state)
     (void)state;
     struct vd_config config;
     struct vd_error_text error;
-    char path[300], *text = NULL;
+    char path[SCRATCH_PATH], *text = NULL;
     size_t size = 0;
     use_bios(&config, &bios_debug_exit);
     struct vd_vm *vm = create(&config);
@@ -246,9 +245,8 @@ static void test_stats_and_pictures(void **state)
     fclose(out);
     assert_true(size > 2 && text[0] == '{');
     free(text);
-    snprintf(path, sizeof(path), "%s/screen.png", folder);
+    scratch_path(&scratch, "screen.png", path);
     assert_int_equal(vd_vm_screenshot(vm, path, &error), VD_OK);
-    assert_int_equal(unlink(path), 0);
     assert_int_equal(vd_vm_screenshot(vm, "/nonexistent/x.png", &error), VD_ERROR_HOST);
     char screen[100];
     assert_int_equal(vd_vm_screen_text(vm, screen, sizeof(screen)), 0);
@@ -279,24 +277,16 @@ static void test_firmware_text(void **state)
     vd_vm_destroy(vm);
 }
 
-static int make_folder(void **state)
+static int open_scratch(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
+    return scratch_open(&scratch);
 }
 
-static int remove_folder(void **state)
+static int close_scratch(void **state)
 {
-    static const struct bios *const all[] = {&bios_debug_exit, &bios_power_off, &bios_triple_fault,
-                                             &bios_reset,      &bios_halt,      &bios_spin,
-                                             &bios_serial,     &bios_echo,      &bios_early};
     (void)state;
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        char path[256];
-        snprintf(path, sizeof(path), "%s/%s", folder, all[i]->name);
-        unlink(path);
-    }
-    return rmdir(folder);
+    return scratch_close(&scratch);
 }
 
 int main(void)
@@ -312,5 +302,5 @@ int main(void)
         cmocka_unit_test(test_stats_and_pictures),
         cmocka_unit_test(test_firmware_text),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, open_scratch, close_scratch);
 }

@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "support/scratch.h"
+
 struct run {
     int code; /* exit code, or -signal */
     char out[65536], err[4096];
@@ -73,18 +75,15 @@ static void expect_error(const char *line, int code, const char *text1, const ch
                  result.out);
 }
 
-static char folder[] = "/tmp/vd-cli-XXXXXX";
+static struct scratch scratch;
 
 static const char *make_file(const char *name, const void *bytes, size_t size)
 {
-    static char paths[8][128];
+    static char paths[8][SCRATCH_PATH];
     static unsigned next;
     char *path = paths[next++ % 8];
-    snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, size), size);
-    close(fd);
+    scratch_path(&scratch, name, path);
+    scratch_write(path, bytes, size);
     return path;
 }
 
@@ -198,7 +197,7 @@ static void test_bad_files(void **state)
     for (size_t i = 0; i < 3; i++) {
         expect_error(words("run --bios %s --%s /nonexistent/file", junk, options[i]), 2,
                      "/nonexistent/file", "No such file");
-        expect_error(words("run --bios %s --%s %s", junk, options[i], folder), 2, folder,
+        expect_error(words("run --bios %s --%s %s", junk, options[i], scratch.dir), 2, scratch.dir,
                      "not a regular file");
         expect_error(words("run --bios %s --%s %s", junk, options[i], empty), 2, empty, "empty");
     }
@@ -212,7 +211,8 @@ static void test_bad_files(void **state)
     expect_error(words("run --kernel %s", tiny), 2, tiny, "kernel");
     expect_error(words("run --bios %s --serial file:/nonexistent/log", junk), 2, "/nonexistent/log",
                  "No such file");
-    expect_error(words("run --bios %s --serial file:%s", junk, folder), 2, folder, "directory");
+    expect_error(words("run --bios %s --serial file:%s", junk, scratch.dir), 2, scratch.dir,
+                 "directory");
     if (geteuid() != 0) {
         const char *locked = make_file("locked", zeros, 100);
         chmod(locked, 0);
@@ -230,7 +230,7 @@ static void test_scan_errors(void **state)
     expect_error("scan --base zero x", 1, "'zero'", "--base");
     expect_error("scan --jsno x", 1, "'--jsno'", "'--json'");
     expect_error("scan /nonexistent/file", 2, "/nonexistent/file", "No such file");
-    expect_error(words("scan %s", folder), 2, folder, "");
+    expect_error(words("scan %s", scratch.dir), 2, scratch.dir, "");
     expect_error(words("scan %s", empty), 2, empty, "");
 }
 
@@ -247,23 +247,16 @@ static void test_scan_raw(void **state)
     assert_int_equal(result.out[0], '{');
 }
 
-static int make_folder(void **state)
+static int open_scratch(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
+    return scratch_open(&scratch);
 }
 
-static int remove_folder(void **state)
+static int close_scratch(void **state)
 {
-    static const char *const names[] = {"empty", "junk",      "tiny", "locked",
-                                        "raw",   "multiboot", "elf",  "bios"};
-    char path[128];
     (void)state;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
-        unlink(path);
-    }
-    return rmdir(folder);
+    return scratch_close(&scratch);
 }
 
 int main(void)
@@ -273,5 +266,5 @@ int main(void)
         cmocka_unit_test(test_bad_files), cmocka_unit_test(test_scan_errors),
         cmocka_unit_test(test_scan_raw),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, open_scratch, close_scratch);
 }

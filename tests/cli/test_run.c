@@ -19,8 +19,11 @@
 #include <cmocka.h>
 
 #include "api/test_bios.h"
+#include "support/scratch.h"
 
-static char folder[] = "/tmp/vd-run-XXXXXX";
+enum { BUSY_TICKS = 5 };
+
+static struct scratch scratch;
 
 struct program {
     pid_t pid;
@@ -37,10 +40,10 @@ static void sleep_ms(long ms)
 /* Words are separated by single blanks. */
 static void exec_program(const struct bios *bios, const char *options)
 {
-    char path[256], words[512],
+    char path[SCRATCH_PATH], words[512],
         *argv[32] = {VEDETTE_PROGRAM, "run", "--bios", path, "--vgabios", "none", "-m", "16"};
     size_t count = 8;
-    if (bios_write(bios, folder, path, sizeof(path)))
+    if (bios_write(bios, scratch.dir, path, sizeof(path)))
         _exit(126);
     snprintf(words, sizeof(words), "%s", options);
     for (char *word = strtok(words, " "); word && count < 31; word = strtok(NULL, " "))
@@ -148,8 +151,8 @@ static void test_serial_pipes(void **state)
 {
     (void)state;
     struct program program;
-    char options[300], path[128], text[16];
-    snprintf(path, sizeof(path), "%s/debug", folder);
+    char options[512], path[SCRATCH_PATH], text[16];
+    scratch_path(&scratch, "debug", path);
     expect(&bios_serial, "--isa-debug-exit -nographic", 1, "ok", "");
     expect(&bios_serial, "--isa-debug-exit -serial stdio -display none", 1, "ok", "");
     snprintf(options, sizeof(options), "--isa-debug-exit --serial stdio --debugcon file:%s", path);
@@ -158,7 +161,6 @@ static void test_serial_pipes(void **state)
     assert_int_equal(read(fd, text, sizeof(text)), 1);
     assert_int_equal(text[0], 'd');
     close(fd);
-    unlink(path);
     snprintf(options, sizeof(options),
              "--isa-debug-exit --serial none --debugcon file:%s --debugcon-port 0x190", path);
     expect(&bios_progress, options, 1, "", "");
@@ -166,7 +168,6 @@ static void test_serial_pipes(void **state)
     assert_int_equal(read(fd, text, sizeof(text)), 2);
     assert_memory_equal(text, "\x0e\xff", 2);
     close(fd);
-    unlink(path);
     expect(&bios_progress, "--isa-debug-exit --serial none --post-codes stdio", 1,
            "190 0e\n190 ff\n", "");
     start(&program, &bios_echo, "--isa-debug-exit --serial stdio");
@@ -176,6 +177,23 @@ static void test_serial_pipes(void **state)
     assert_memory_equal(program.out_text, "hELLO\0wORLD\x21", 13);
 }
 
+/* Until the process catches the signal, which would end it before. */
+static void wait_for_handler(pid_t pid, int number)
+{
+    char path[64], line[256];
+    unsigned long long caught = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    for (int i = 0; i < 2000 && !(caught >> (number - 1) & 1); i++) {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        while (fgets(line, sizeof(line), file))
+            sscanf(line, "SigCgt: %llx", &caught);
+        fclose(file);
+        sleep_ms(10);
+    }
+    assert_true(caught >> (number - 1) & 1);
+}
+
 static void test_signals(void **state)
 {
     (void)state;
@@ -183,7 +201,7 @@ static void test_signals(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct program program;
         start(&program, i ? &bios_spin : &bios_halt, "--serial none");
-        sleep_ms(150);
+        wait_for_handler(program.pid, numbers[i]);
         kill(program.pid, numbers[i]);
         assert_int_equal(wait_program(&program), 0);
         assert_string_equal(program.err_text, "");
@@ -193,16 +211,15 @@ static void test_signals(void **state)
 static void test_screenshot(void **state)
 {
     (void)state;
-    char options[300], path[256];
+    char options[512], path[SCRATCH_PATH];
     uint8_t magic[8];
-    snprintf(path, sizeof(path), "%s/screen.png", folder);
+    scratch_path(&scratch, "screen.png", path);
     snprintf(options, sizeof(options), "--serial none --screenshot %s", path);
     expect(&bios_power_off, options, 0, "", "");
     int fd = open(path, O_RDONLY);
     assert_int_equal(read(fd, magic, 8), 8);
     assert_memory_equal(magic, "\x89PNG\r\n\x1a\n", 8);
     close(fd);
-    unlink(path);
 }
 
 /* On a terminal: raw while it runs, Ctrl-C is the guest's, Ctrl-A x quits with 0. */
@@ -258,11 +275,10 @@ static void wait_for_raw_mode(int master, bool raw)
     assert_int_equal(!(settings.c_lflag & ECHO), raw);
 }
 
-/* The thread that has used most of the processor: the virtual one. */
-static pid_t busiest_thread(pid_t pid)
+/* A thread besides the first that has run for a while: the virtual processor. 0: there is none. */
+static pid_t busy_thread(pid_t pid)
 {
     char path[64], line[512];
-    unsigned long most = 0;
     pid_t thread = 0;
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     DIR *directory = opendir(path);
@@ -276,10 +292,8 @@ static pid_t busiest_thread(pid_t pid)
         if (fgets(line, sizeof(line), file))
             sscanf(strrchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu", &ticks);
         fclose(file);
-        if (ticks > most) {
-            most = ticks;
+        if (ticks >= BUSY_TICKS && atoi(entry->d_name) != pid)
             thread = atoi(entry->d_name);
-        }
     }
     closedir(directory);
     return thread;
@@ -299,8 +313,12 @@ static void crash(const struct bios *bios, int number, bool in_guest_code)
     }
     wait_for_raw_mode(master, true);
     if (in_guest_code) {
-        sleep_ms(300);
-        assert_int_equal(syscall(SYS_tgkill, pid, busiest_thread(pid), number), 0);
+        pid_t thread = 0;
+        for (int i = 0; i < 2000 && !thread; i++) {
+            sleep_ms(10);
+            thread = busy_thread(pid);
+        }
+        assert_int_equal(syscall(SYS_tgkill, pid, thread, number), 0);
     } else {
         sleep_ms(30);
         kill(pid, number);
@@ -323,24 +341,16 @@ static void test_crash_restores_the_terminal(void **state)
     crash(&bios_spin, SIGTRAP, true);
 }
 
-static int make_folder(void **state)
+static int open_scratch(void **state)
 {
     (void)state;
-    return mkdtemp(folder) ? 0 : -1;
+    return scratch_open(&scratch);
 }
 
-static int remove_folder(void **state)
+static int close_scratch(void **state)
 {
-    static const struct bios *const all[] = {
-        &bios_debug_exit, &bios_power_off, &bios_triple_fault, &bios_reset, &bios_halt,
-        &bios_spin,       &bios_serial,    &bios_echo,         &bios_early, &bios_progress};
     (void)state;
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        char path[256];
-        snprintf(path, sizeof(path), "%s/%s", folder, all[i]->name);
-        unlink(path);
-    }
-    return rmdir(folder);
+    return scratch_close(&scratch);
 }
 
 int main(void)
@@ -350,5 +360,5 @@ int main(void)
         cmocka_unit_test(test_signals),    cmocka_unit_test(test_screenshot),
         cmocka_unit_test(test_terminal),   cmocka_unit_test(test_crash_restores_the_terminal),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, open_scratch, close_scratch);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "decoder/insn.h"
+#include "support/scratch.h"
 
 /* --- the list --- */
 
@@ -196,11 +197,12 @@ static int compare_elf(struct compare *compare, const char *path, const char *wh
 /* The payload of a bzImage (Linux boot protocol 2.08: offset at 248H, length at 24CH), XZ only. */
 static int compare_bzimage(struct compare *compare, const char *path)
 {
-    char packed[] = "/tmp/vd_payload_XXXXXX", command[256], unpacked[64];
+    struct scratch scratch;
+    char packed[SCRATCH_PATH], unpacked[SCRATCH_PATH], command[3 * SCRATCH_PATH];
     size_t size = 0;
     uint8_t *image = read_file(path, &size);
     uint32_t offset, length;
-    int found = 0, fd;
+    int found = 0;
 
     if (!image)
         return 0;
@@ -211,18 +213,16 @@ static int compare_bzimage(struct compare *compare, const char *path)
     assert_true((uint64_t)offset + length <= size);
     /* the real-mode setup, from its entry at 200H on; a part of it is text, decoded all the same */
     compare_text(compare, image + 0x268, (image[0x1f1] + 1u) * 512 - 0x268, 16);
-    fd = mkstemp(packed);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, image + offset, length), length);
-    close(fd);
+    assert_int_equal(scratch_open(&scratch), 0);
+    scratch_path(&scratch, "packed", packed);
+    scratch_path(&scratch, "unpacked", unpacked);
+    scratch_write(packed, image + offset, length);
     free(image);
-    snprintf(unpacked, sizeof(unpacked), "%s.elf", packed);
     snprintf(command, sizeof(command), "xz -dc --single-stream < %s > %s 2>/dev/null", packed,
              unpacked);
     if (system(command) == 0 && access(unpacked, R_OK) == 0)
         found = compare_elf(compare, unpacked, path);
-    unlink(packed);
-    unlink(unpacked);
+    assert_int_equal(scratch_close(&scratch), 0);
     return found;
 }
 

@@ -14,6 +14,7 @@
 #include "display/display.h"
 #include "display/png_file.h"
 #include "display/surface.h"
+#include "support/scratch.h"
 
 static void test_resize(void **state)
 {
@@ -78,10 +79,12 @@ static void test_dirty(void **state)
 static void test_png(void **state)
 {
     (void)state;
-    char path[] = "/tmp/vd-png-XXXXXX";
+    struct scratch scratch;
+    char path[SCRATCH_PATH];
     struct surface surface;
     struct vd_error err;
-    close(mkstemp(path));
+    assert_int_equal(scratch_open(&scratch), 0);
+    scratch_path(&scratch, "picture.png", path);
     surface_init(&surface);
     assert_int_equal(png_file_write(path, &surface, &err), -1);
     assert_int_equal(surface_resize(&surface, 3, 2), 0);
@@ -101,7 +104,7 @@ static void test_png(void **state)
     assert_non_null(strstr(err.text, "/nonexistent/dir/x.png"));
     assert_int_equal(png_file_write("/dev/full", &surface, &err), -1);
     surface_free(&surface);
-    unlink(path);
+    assert_int_equal(scratch_close(&scratch), 0);
 }
 
 /* A source that counts, and a sink that watches. */

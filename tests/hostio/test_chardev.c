@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "hostio/chardev.h"
+#include "support/scratch.h"
 
 /* A receiver as a UART has it: takes at most room bytes, then wants chardev_accept_input. */
 struct sink {
@@ -133,10 +134,13 @@ static void test_specs(void **state)
 static void test_file_keeps_every_byte(void **state)
 {
     (void)state;
-    char path[] = "/tmp/vd-chardev-XXXXXX", spec[64];
+    struct scratch scratch;
+    char path[SCRATCH_PATH], spec[SCRATCH_PATH + 8];
     struct chardev *chardev;
     struct vd_error err;
-    int fd = mkstemp(path);
+    assert_int_equal(scratch_open(&scratch), 0);
+    scratch_path(&scratch, "output", path);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
     assert_true(write(fd, "old content", 11) == 11);
     snprintf(spec, sizeof(spec), "file:%s", path);
     assert_int_equal(chardev_open(&chardev, spec, NULL, NULL, &err), 0);
@@ -160,16 +164,19 @@ static void test_file_keeps_every_byte(void **state)
             fail_msg("byte %zu differs", i);
     free(bytes);
     close(fd);
-    unlink(path);
+    assert_int_equal(scratch_close(&scratch), 0);
 }
 
 static void test_prepare_touches_nothing(void **state)
 {
     (void)state;
-    char path[] = "/tmp/vd-chardev-XXXXXX", spec[64], text[32];
+    struct scratch scratch;
+    char path[SCRATCH_PATH], spec[SCRATCH_PATH + 8], text[32];
     struct chardev *chardev;
     struct vd_error err;
-    int fd = mkstemp(path);
+    assert_int_equal(scratch_open(&scratch), 0);
+    scratch_path(&scratch, "output", path);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
     assert_true(write(fd, "precious", 8) == 8);
     snprintf(spec, sizeof(spec), "file:%s", path);
     assert_int_equal(chardev_prepare(&chardev, spec, NULL, NULL, &err), 0);
@@ -191,6 +198,7 @@ static void test_prepare_touches_nothing(void **state)
     assert_int_equal(chardev_prepare(&chardev, spec, NULL, NULL, &err), 0);
     chardev_close(chardev);
     assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(scratch_close(&scratch), 0);
 }
 
 /* Somebody wants out while the reader is stuck: neither writing nor closing may hang. */

@@ -15,6 +15,8 @@
 // clang-format on
 
 #include "machine/acpi_tables.h"
+#include "support/little_endian.h"
+#include "support/scratch.h"
 
 enum { TABLES_AT = 0x1ffe0000, RSDP_AT = 0xf5a30 };
 
@@ -30,20 +32,6 @@ static const struct acpi_config default_config = {.cpu_count = 2,
                                                   .pm_base = ACPI_PM_BASE,
                                                   .smb_base = ACPI_SMB_BASE,
                                                   .serial_ports = 2};
-
-static uint64_t get(const uint8_t *at, unsigned size)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
-
-static void put(uint8_t *at, uint64_t value, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
 
 static uint8_t sum(const uint8_t *bytes, size_t size)
 {
@@ -277,14 +265,6 @@ static void test_keyboard_is_visible_to_firmware(void **state)
     acpi_tables_free(&loaded.acpi);
 }
 
-static void write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    fclose(file);
-}
-
 static bool run(const char *format, const char *dir, const char *name)
 {
     char command[512];
@@ -298,7 +278,7 @@ static void round_trip(const char *dir, const char *name, const uint8_t *table)
     char path[256];
     size_t size = get(table + 4, 4);
     snprintf(path, sizeof(path), "%s/%s.aml", dir, name);
-    write_file(path, table, size);
+    scratch_write(path, table, size);
     if (!run("cd %s && iasl -d %s.aml > log 2>&1", dir, name))
         fail_msg("%s: iasl -d failed", name);
     if (!run("cd %s && iasl -f -we -oa -p new %s.dsl > log 2>&1", dir, name)) {
@@ -321,10 +301,10 @@ static void round_trip(const char *dir, const char *name, const uint8_t *table)
 static void test_iasl_round_trip(void **state)
 {
     (void)state;
-    char dir[] = "/tmp/vedette-acpi-XXXXXX";
+    struct scratch scratch;
     if (system("command -v iasl > /dev/null 2>&1") != 0)
         skip();
-    assert_non_null(mkdtemp(dir));
+    assert_int_equal(scratch_open(&scratch), 0);
     for (unsigned variant = 0; variant < 2; variant++) {
         struct acpi_config config = default_config;
         struct loaded loaded;
@@ -335,12 +315,12 @@ static void test_iasl_round_trip(void **state)
         }
         load(&loaded, &config);
         const uint8_t *fadt = find_table(&loaded, "FACP");
-        round_trip(dir, "dsdt", at_address(&loaded, get(fadt + 40, 4)));
-        round_trip(dir, "facp", fadt);
-        round_trip(dir, "apic", find_table(&loaded, "APIC"));
+        round_trip(scratch.dir, "dsdt", at_address(&loaded, get(fadt + 40, 4)));
+        round_trip(scratch.dir, "facp", fadt);
+        round_trip(scratch.dir, "apic", find_table(&loaded, "APIC"));
         acpi_tables_free(&loaded.acpi);
     }
-    assert_true(run("rm -rf %s%s", dir, ""));
+    assert_int_equal(scratch_close(&scratch), 0);
 }
 
 int main(void)

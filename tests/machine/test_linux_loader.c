@@ -13,28 +13,17 @@
 // clang-format on
 
 #include "machine/linux_loader.h"
+#include "support/little_endian.h"
+#include "support/scratch.h"
 
 enum { SETUP_SIZE = 5 * 512, IMAGE_SIZE = SETUP_SIZE + 0x8000, RAM_END = 64 << 20 };
 
 struct rig {
-    char dir[64], kernel[96], initrd[96];
+    struct scratch scratch;
+    char kernel[SCRATCH_PATH], initrd[SCRATCH_PATH];
     uint8_t image[IMAGE_SIZE];
     struct vd_error err;
 };
-
-static void put(uint8_t *at, uint64_t value, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get(const uint8_t *at, unsigned size)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
 
 /* A bzImage of protocol 2.15 as a present-day kernel has it. */
 static void make_image(uint8_t *image)
@@ -60,22 +49,14 @@ static void make_image(uint8_t *image)
     put(image + 0x260, 0x1000000, 4); /* 16 MiB from 16 MiB on */
 }
 
-static void write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 static int setup(void **state)
 {
     static struct rig rig;
     memset(&rig, 0, sizeof(rig));
-    strcpy(rig.dir, "/tmp/vedette-linux-XXXXXX");
-    assert_non_null(mkdtemp(rig.dir));
-    snprintf(rig.kernel, sizeof(rig.kernel), "%s/kernel", rig.dir);
-    snprintf(rig.initrd, sizeof(rig.initrd), "%s/initrd", rig.dir);
+    if (scratch_open(&rig.scratch) < 0)
+        return -1;
+    scratch_path(&rig.scratch, "kernel", rig.kernel);
+    scratch_path(&rig.scratch, "initrd", rig.initrd);
     make_image(rig.image);
     *state = &rig;
     return 0;
@@ -84,10 +65,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct rig *rig = *state;
-    unlink(rig->kernel);
-    unlink(rig->initrd);
-    rmdir(rig->dir);
-    return 0;
+    return scratch_close(&rig->scratch);
 }
 
 static int parse(struct rig *rig, uint64_t size, struct linux_header *header)
@@ -174,8 +152,8 @@ static void test_patched_setup(void **state)
     struct rig *rig = *state;
     struct linux_boot boot;
     static uint8_t initrd[10000];
-    write_file(rig->kernel, rig->image, IMAGE_SIZE);
-    write_file(rig->initrd, initrd, sizeof(initrd));
+    scratch_write(rig->kernel, rig->image, IMAGE_SIZE);
+    scratch_write(rig->initrd, initrd, sizeof(initrd));
     assert_int_equal(boot_open(rig, &boot, true, "a=b vga=0x318 c", RAM_END), 0);
     const uint8_t *s = boot.setup;
     assert_int_equal(s[0x210], 0xff);
@@ -203,7 +181,7 @@ static void test_video_modes(void **state)
         {"vga=0x317", 0x317},   {"novga=7", 0xffff},   {"vga=junk", 0xffff},  {"vga=70000", 0xffff},
         {"vga=7x", 0xffff},     {"xvga=1 vga=2", 2},   {"vga=", 0xffff},      {NULL, 0xffff},
     };
-    write_file(rig->kernel, rig->image, IMAGE_SIZE);
+    scratch_write(rig->kernel, rig->image, IMAGE_SIZE);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct linux_boot boot;
         assert_int_equal(boot_open(rig, &boot, false, cases[i].cmdline, RAM_END), 0);
@@ -217,9 +195,9 @@ static void test_initrd_limit(void **state)
     struct rig *rig = *state;
     struct linux_boot boot;
     static uint8_t initrd[0x10000];
-    write_file(rig->initrd, initrd, sizeof(initrd));
+    scratch_write(rig->initrd, initrd, sizeof(initrd));
     put(rig->image + 0x22c, 0x2ffffff, 4); /* below 48 MiB */
-    write_file(rig->kernel, rig->image, IMAGE_SIZE);
+    scratch_write(rig->kernel, rig->image, IMAGE_SIZE);
     assert_int_equal(boot_open(rig, &boot, true, "", RAM_END), 0);
     assert_int_equal(boot.initrd_addr, 0x3000000 - 0x10000);
     linux_boot_close(&boot);
@@ -239,9 +217,9 @@ static void test_open_errors(void **state)
     struct rig *rig = *state;
     char cmdline[2100];
     expect_error(rig, false, "", RAM_END, "kernel: No such file");
-    write_file(rig->kernel, rig->image, IMAGE_SIZE);
+    scratch_write(rig->kernel, rig->image, IMAGE_SIZE);
     expect_error(rig, true, "", RAM_END, "initrd: No such file");
-    write_file(rig->initrd, "", 0);
+    scratch_write(rig->initrd, "", 0);
     expect_error(rig, true, "", RAM_END, "empty");
     memset(cmdline, 'x', sizeof(cmdline));
     cmdline[2048] = 0;
@@ -252,10 +230,10 @@ static void test_open_errors(void **state)
     linux_boot_close(&boot);
     expect_error(rig, false, "", 31 << 20, "needs");
     /* 20 MiB of initrd on top of a kernel that needs 32 of 48 MiB */
-    write_file(rig->initrd, "x", 1);
+    scratch_write(rig->initrd, "x", 1);
     assert_int_equal(truncate(rig->initrd, 20 << 20), 0);
     expect_error(rig, true, "", 48 << 20, "do not fit");
-    struct linux_boot_config directory = {.kernel = rig->dir, .ram_end = RAM_END};
+    struct linux_boot_config directory = {.kernel = rig->scratch.dir, .ram_end = RAM_END};
     assert_int_equal(linux_boot_open(&boot, &directory, &rig->err), -1);
     assert_non_null(strstr(rig->err.text, "not a regular file"));
 }
@@ -274,8 +252,8 @@ static void test_fw_cfg_contents(void **state)
     uint8_t data[64];
     assert_int_equal(as_create(&as, 1 << 20, 0xc0000000, &rig->err), 0);
     assert_int_equal(fw_cfg_init(&fw, as, 0x510, &rig->err), 0);
-    write_file(rig->kernel, rig->image, IMAGE_SIZE);
-    write_file(rig->initrd, "initrd!", 7);
+    scratch_write(rig->kernel, rig->image, IMAGE_SIZE);
+    scratch_write(rig->initrd, "initrd!", 7);
     assert_int_equal(boot_open(rig, &boot, true, "quiet", RAM_END), 0);
     assert_int_equal(linux_boot_add(&boot, &fw, &rig->err), 0);
     static const struct {

@@ -17,6 +17,7 @@
 // clang-format on
 
 #include "machine/machine.h"
+#include "support/scratch.h"
 
 enum { MIB = 1 << 20, BIOS_SIZE = 256 * 1024 };
 
@@ -107,7 +108,8 @@ static const struct engine_ops fake_engine = {.name = "fake",
                                               .vcpu_stats = fake_stats};
 
 struct rig {
-    char dir[64], bios[96];
+    struct scratch scratch;
+    char bios[SCRATCH_PATH];
     struct machine_config config;
     struct machine *machine;
     struct vd_error err;
@@ -115,13 +117,10 @@ struct rig {
 
 static void write_image(const char *path, size_t size)
 {
-    FILE *file = fopen(path, "wb");
     uint8_t *image = malloc(size + 1);
-    assert_non_null(file);
     for (size_t i = 0; i < size; i++)
         image[i] = (uint8_t)((size - i) * 31 + (size - i) / 256); /* counted from the end */
-    assert_int_equal(fwrite(image, 1, size, file), size);
-    fclose(file);
+    scratch_write(path, image, size);
     free(image);
 }
 
@@ -134,9 +133,9 @@ static int setup(void **state)
 {
     static struct rig rig;
     memset(&rig, 0, sizeof(rig));
-    strcpy(rig.dir, "/tmp/vedette-machine-XXXXXX");
-    assert_non_null(mkdtemp(rig.dir));
-    snprintf(rig.bios, sizeof(rig.bios), "%s/bios", rig.dir);
+    if (scratch_open(&rig.scratch) < 0)
+        return -1;
+    scratch_path(&rig.scratch, "bios", rig.bios);
     write_image(rig.bios, BIOS_SIZE);
     rig.config = (struct machine_config){
         .ram_size = 64 * MIB, .firmware = rig.bios, .vga_bios = "none", .engine = &fake_engine};
@@ -150,9 +149,7 @@ static int teardown(void **state)
     int failed = guest_failures;
     guest_failures = 0;
     machine_destroy(rig->machine);
-    unlink(rig->bios);
-    rmdir(rig->dir);
-    return failed ? -1 : 0;
+    return scratch_close(&rig->scratch) < 0 || failed ? -1 : 0;
 }
 
 static void create(struct rig *rig)
@@ -237,7 +234,7 @@ static void test_bad_configurations(void **state)
     struct machine_config good = rig->config;
     rig->config.firmware = "/nonexistent/bios";
     refuse(rig, "/nonexistent/bios");
-    rig->config.firmware = rig->dir;
+    rig->config.firmware = rig->scratch.dir;
     refuse(rig, "not a regular file");
     rig->config = good;
     write_image(rig->bios, 65535);

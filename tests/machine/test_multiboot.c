@@ -18,29 +18,18 @@
 
 #include "machine/boot_rom.h"
 #include "machine/kernel_boot.h"
+#include "support/little_endian.h"
+#include "support/scratch.h"
 
 enum { MIB = 1 << 20, RAM_END = 64 * MIB, IMAGE_SIZE = 0x9000, HEADER = 0x1000 };
 
 struct rig {
-    char dir[64], kernel[96], module[96];
+    struct scratch scratch;
+    char kernel[SCRATCH_PATH], module[SCRATCH_PATH];
     uint8_t image[IMAGE_SIZE];
     struct multiboot_boot boot;
     struct vd_error err;
 };
-
-static void put(uint8_t *at, uint64_t value, unsigned size)
-{
-    for (unsigned i = 0; i < size; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint64_t get(const uint8_t *at, unsigned size)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
 
 static void put_header1(uint8_t *at, uint32_t flags)
 {
@@ -88,22 +77,14 @@ static void make_elf32(uint8_t *image)
     put_header1(image + HEADER, 3);
 }
 
-static void write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 static int setup(void **state)
 {
     static struct rig rig;
     memset(&rig, 0, sizeof(rig));
-    strcpy(rig.dir, "/tmp/vedette-multiboot-XXXXXX");
-    assert_non_null(mkdtemp(rig.dir));
-    snprintf(rig.kernel, sizeof(rig.kernel), "%s/kernel", rig.dir);
-    snprintf(rig.module, sizeof(rig.module), "%s/module", rig.dir);
+    if (scratch_open(&rig.scratch) < 0)
+        return -1;
+    scratch_path(&rig.scratch, "kernel", rig.kernel);
+    scratch_path(&rig.scratch, "module", rig.module);
     make_elf32(rig.image);
     *state = &rig;
     return 0;
@@ -112,10 +93,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct rig *rig = *state;
-    unlink(rig->kernel);
-    unlink(rig->module);
-    rmdir(rig->dir);
-    return 0;
+    return scratch_close(&rig->scratch);
 }
 
 static int open_with(struct rig *rig, size_t size, const char *modules, uint64_t ram_end)
@@ -124,7 +102,7 @@ static int open_with(struct rig *rig, size_t size, const char *modules, uint64_t
     struct kernel_config config = {
         .kernel = rig->kernel, .initrd = modules, .cmdline = "quiet", .ram_end = ram_end};
     rig->err.text[0] = 0;
-    write_file(rig->kernel, rig->image, size);
+    scratch_write(rig->kernel, rig->image, size);
     int rc = kernel_boot_open(&boot, &config, &rig->err);
     if (rc == 0)
         assert_int_equal(boot.kind, KERNEL_MULTIBOOT);
@@ -339,11 +317,11 @@ static void test_version2_tags(void **state)
 static void test_modules(void **state)
 {
     struct rig *rig = *state;
-    char list[600], odd[120];
+    char list[20 * SCRATCH_PATH], odd[SCRATCH_PATH + 2];
     static uint8_t bytes[5000];
-    write_file(rig->module, bytes, sizeof(bytes));
+    scratch_write(rig->module, bytes, sizeof(bytes));
     snprintf(odd, sizeof(odd), "%s,x", rig->module);
-    write_file(odd, bytes, 10);
+    scratch_write(odd, bytes, 10);
     snprintf(list, sizeof(list), "%s,%s,,x with arguments,%s a", rig->module, rig->module,
              rig->module);
     assert_int_equal(open_with(rig, IMAGE_SIZE, list, RAM_END), 0);
@@ -358,9 +336,8 @@ static void test_modules(void **state)
     snprintf(list, sizeof(list), "%s with arguments", odd);
     assert_string_equal(boot->modules[1].arguments, list);
     multiboot_boot_close(&rig->boot);
-    unlink(odd);
     refuse_with(rig, IMAGE_SIZE, "/nonexistent/module a", RAM_END, "/nonexistent/module: No such");
-    refuse_with(rig, IMAGE_SIZE, rig->dir, RAM_END, "not a regular file");
+    refuse_with(rig, IMAGE_SIZE, rig->scratch.dir, RAM_END, "not a regular file");
     assert_int_equal(truncate(rig->module, 63 * MIB), 0);
     refuse_with(rig, IMAGE_SIZE, rig->module, RAM_END, "do not fit");
     list[0] = 0;
@@ -412,7 +389,7 @@ static void put_firmware_answers(struct address_space *as)
 
 static void check_information1(const uint8_t *info, uint32_t address, const char *kernel)
 {
-    char cmdline[200];
+    char cmdline[SCRATCH_PATH + 8];
     assert_int_equal(get(info, 4), 0x1 | 0x4 | 0x8 | 0x40 | 0x200 | 0x1000);
     assert_int_equal(get(info + 4, 4), 639);
     assert_int_equal(get(info + 8, 4), 62 * 1024);
@@ -438,7 +415,7 @@ static void test_stream(void **state)
     struct address_space *as;
     struct fw_cfg fw;
     uint32_t size;
-    write_file(rig->module, "hello", 5);
+    scratch_write(rig->module, "hello", 5);
     assert_int_equal(open_with(rig, IMAGE_SIZE, rig->module, RAM_END), 0);
     assert_int_equal(as_create(&as, 2 * MIB, 0xc0000000, &rig->err), 0);
     assert_int_equal(fw_cfg_init(&fw, as, 0x510, &rig->err), 0);

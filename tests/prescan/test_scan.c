@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "prescan/scan.h"
+#include "support/scratch.h"
 
 struct file {
-    char path[64];
+    struct scratch scratch;
+    char path[SCRATCH_PATH];
     uint8_t bytes[8192];
     size_t size;
 };
@@ -23,15 +25,10 @@ struct file {
 static int open_file(void **state)
 {
     struct file *file = calloc(1, sizeof(*file));
-    int fd;
 
-    if (!file)
+    if (!file || scratch_open(&file->scratch) < 0)
         return -1;
-    strcpy(file->path, "/tmp/vd_scan_XXXXXX");
-    fd = mkstemp(file->path);
-    if (fd < 0)
-        return -1;
-    close(fd);
+    scratch_path(&file->scratch, "file", file->path);
     *state = file;
     return 0;
 }
@@ -39,19 +36,10 @@ static int open_file(void **state)
 static int close_file(void **state)
 {
     struct file *file = *state;
+    int result = scratch_close(&file->scratch);
 
-    unlink(file->path);
     free(file);
-    return 0;
-}
-
-static void write_file(const struct file *file)
-{
-    FILE *out = fopen(file->path, "wb");
-
-    assert_non_null(out);
-    assert_int_equal(fwrite(file->bytes, 1, file->size, out), file->size);
-    fclose(out);
+    return result;
 }
 
 /* Scans; returns the report (to be freed), or NULL with the error. */
@@ -63,7 +51,7 @@ static char *scan(const struct file *file, const struct scan_options *options, s
     int status;
 
     assert_non_null(out);
-    write_file(file);
+    scratch_write(file->path, file->bytes, file->size);
     memset(err, 0, sizeof(*err));
     status = scan_file(file->path, options, out, err);
     fclose(out);
