@@ -304,14 +304,18 @@ static inline bool x86_real_mode(const struct x86_cpu *cpu)
 {
     return !(cpu->cr0 & X86_CR0_PE);
 }
+static inline bool x86_vm86(const struct x86_cpu *cpu)
+{
+    return (cpu->sflags & X86_VM) != 0;
+}
+static inline bool x86_protected_mode(const struct x86_cpu *cpu) /* and not virtual-8086 */
+{
+    return !x86_real_mode(cpu) && !x86_vm86(cpu);
+}
 /* Alignment checks are on (SDM vol. 3, 6.15, "Interrupt 17"). */
 static inline bool x86_checks_alignment(const struct x86_cpu *cpu)
 {
     return (cpu->sflags & X86_AC_FLAG) && (cpu->cr0 & X86_CR0_AM) && cpu->cpl == 3;
-}
-static inline bool x86_vm86(const struct x86_cpu *cpu)
-{
-    return (cpu->sflags & X86_VM) != 0;
 }
 static inline bool x86_long_mode(const struct x86_cpu *cpu) /* EFER.LMA, incl. compatibility mode */
 {

@@ -51,7 +51,7 @@ int seg_linear(struct x86_cpu *cpu, enum x86_segreg seg, uint64_t offset, unsign
         return linear_64(cpu, seg, offset, size, linear);
     const struct x86_segment *segment = &cpu->seg[seg];
     if (offset + size > (write ? segment->write_end : segment->read_end)) {
-        if (!x86_real_mode(cpu) && !x86_vm86(cpu) && !type_allows(segment, write))
+        if (x86_protected_mode(cpu) && !type_allows(segment, write))
             return x86_raise_error(cpu, X86_GP, 0);
         if (!within_limit(segment, offset, size))
             return segment_fault(cpu, seg);

@@ -38,7 +38,7 @@ void bt_update_mode(struct vcpu *vcpu)
     }
     if (mode->bits != 64 && cs->base == 0 && cs->read_end >= 0x100000000ull)
         mode->flat |= 1 << X86_CS; /* reads; writes through CS take the slow path by write_end */
-    bool vex = !x86_real_mode(cpu) && !x86_vm86(cpu);
+    bool vex = x86_protected_mode(cpu);
     mode->fpu =
         (uint8_t)((cpu->cr0 & X86_CR0_TS ? XLATE_TS : 0) | (cpu->cr0 & X86_CR0_EM ? XLATE_EM : 0) |
                   (cpu->cr0 & X86_CR0_MP ? XLATE_MP : 0) |

@@ -30,6 +30,23 @@ typedef enum op_result op_fn(struct x86_cpu *cpu, const struct insn *insn);
 op_fn *op_function(enum insn_op op);
 const char *op_name(enum insn_op op); /* SDM notation */
 
+/* --- faults --- */
+static inline enum op_result op_raise(struct x86_cpu *cpu, enum x86_vector vector)
+{
+    x86_raise(cpu, vector);
+    return OP_FAULT;
+}
+static inline enum op_result op_raise_error(struct x86_cpu *cpu, enum x86_vector vector,
+                                            uint32_t error)
+{
+    x86_raise_error(cpu, vector, error);
+    return OP_FAULT;
+}
+static inline enum op_result op_raise_gp0(struct x86_cpu *cpu)
+{
+    return op_raise_error(cpu, X86_GP, 0);
+}
+
 /* --- delivery (ops_interrupt.c) --- */
 enum event_kind {
     EVENT_EXTERNAL,

@@ -4,18 +4,6 @@
 
 #include "engine/bt/ops.h"
 
-static inline enum op_result op_raise(struct x86_cpu *cpu, enum x86_vector vector)
-{
-    x86_raise(cpu, vector);
-    return OP_FAULT;
-}
-
-static inline enum op_result op_raise_gp0(struct x86_cpu *cpu)
-{
-    x86_raise_error(cpu, X86_GP, 0);
-    return OP_FAULT;
-}
-
 /* An instruction exists if the model offers its feature; the decoder's row names it. */
 static inline bool op_exists(const struct x86_cpu *cpu, const struct insn *insn)
 {

@@ -133,6 +133,39 @@ void segment_fill_real(struct x86_segment *seg, uint16_t selector)
     segment_load_real(seg, selector);
 }
 
+void segment_fill_8086(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector)
+{
+    if (x86_vm86(cpu))
+        segment_fill_vm86(&cpu->seg[seg], selector);
+    else
+        segment_fill_real(&cpu->seg[seg], selector);
+}
+
+int segment_load_data(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector,
+                      enum x86_vector vector)
+{
+    uint32_t error = selector_error(selector);
+    struct descriptor d;
+
+    if (selector_null(selector)) {
+        segment_fill_null(&cpu->seg[seg], selector);
+        return 0;
+    }
+    if (descriptor_read(cpu, selector, vector, &d) < 0)
+        return -1;
+    if (!descriptor_is_readable(&d))
+        return x86_raise_error(cpu, vector, error);
+    if (!(descriptor_is_code(&d) && descriptor_is_conforming(&d)) &&
+        ((selector & 3u) > descriptor_dpl(&d) || cpu->cpl > descriptor_dpl(&d)))
+        return x86_raise_error(cpu, vector, error);
+    if (!descriptor_present(&d))
+        return x86_raise_error(cpu, X86_NP, error);
+    if (descriptor_set_accessed(cpu, &d) < 0)
+        return -1;
+    segment_fill(&cpu->seg[seg], &d, selector);
+    return 0;
+}
+
 void segment_fill_flat(struct x86_segment *seg, uint16_t selector, uint32_t attr)
 {
     seg->selector = selector;

@@ -1,6 +1,6 @@
 /*
- * Segment, system and gate descriptors in guest memory (SDM vol. 3, 3.4.5, 5.8.3, 7.2), the
- * task-state segment's stack pointers, and the loading of segment registers from descriptors.
+ * Segment, system and gate descriptors in guest memory (SDM vol. 3, 3.4.5, 5.8.3, 7.2) and
+ * the loading of segment registers from descriptors.
  * Private to engine/bt/transfer/.
  *
  * Accesses are supervisor accesses and take a TLB hit inline: system calls and page faults of the
@@ -210,10 +210,19 @@ int descriptor_write_type(struct x86_cpu *cpu, const struct descriptor *d, unsig
 void segment_fill(struct x86_segment *seg, const struct descriptor *d, uint16_t selector);
 /* A null selector: unusable, base 0. */
 void segment_fill_null(struct x86_segment *seg, uint16_t selector);
+/*
+ * Checks and loads DS, ES, FS or GS in protected mode; a null selector is loaded as such.
+ * vector(selector), or #NP(selector) when not present; accessed bit set in memory. 0, or -1 with
+ * cpu->fault.
+ */
+int segment_load_data(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector,
+                      enum x86_vector vector);
 /* As virtual-8086 mode has all six: 64 KiB, writable, DPL 3. */
 void segment_fill_vm86(struct x86_segment *seg, uint16_t selector);
 /* Real mode: only selector and base change; type and DPL become those of writable data. */
 void segment_fill_real(struct x86_segment *seg, uint16_t selector);
+/* Whichever of the two the mode asks for. */
+void segment_fill_8086(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector);
 /* A 4 GiB segment as SYSCALL and SYSENTER make them; attr without S, P, A and G. */
 void segment_fill_flat(struct x86_segment *seg, uint16_t selector, uint32_t attr);
 /* CS: as segment_fill; in 64-bit mode base is 0. RPL of the selector becomes cpl; sets cpl. */

@@ -44,21 +44,6 @@ static uint64_t next_rip(const struct x86_cpu *cpu, const struct insn *insn)
     return x86_code64(cpu) ? rip : (uint32_t)rip;
 }
 
-static enum op_result fault_error(struct x86_cpu *cpu, enum x86_vector vector, uint32_t error)
-{
-    x86_raise_error(cpu, vector, error);
-    return OP_FAULT;
-}
-
-/* Real and virtual-8086 mode. */
-static void load_cs_real(struct x86_cpu *cpu, uint16_t selector)
-{
-    if (x86_vm86(cpu))
-        segment_fill_vm86(&cpu->seg[X86_CS], selector);
-    else
-        segment_fill_real(&cpu->seg[X86_CS], selector);
-}
-
 /* A code segment named directly: the transfer cannot change the privilege level. */
 static int check_direct_code(struct x86_cpu *cpu, const struct descriptor *d)
 {
@@ -133,8 +118,8 @@ static int read_gate_code(struct x86_cpu *cpu, const struct call_gate *gate, boo
 }
 
 /* Through a TSS descriptor or a task gate; not in long mode. */
-static enum op_result transfer_to_task(struct x86_cpu *cpu, const struct insn *insn,
-                                       const struct descriptor *d, enum task_reason reason)
+static int transfer_to_task(struct x86_cpu *cpu, const struct insn *insn,
+                            const struct descriptor *d, enum task_reason reason)
 {
     struct task_switch request = {
         .reason = reason,
@@ -145,15 +130,15 @@ static enum op_result transfer_to_task(struct x86_cpu *cpu, const struct insn *i
     struct descriptor tss;
 
     if (check_system_access(cpu, d) < 0)
-        return OP_FAULT;
+        return -1;
     if (descriptor_type(d) == TYPE_TASK_GATE) {
         if (!descriptor_present(d))
-            return fault_error(cpu, X86_NP, selector_error(selector));
+            return x86_raise_error(cpu, X86_NP, selector_error(selector));
         selector = (uint16_t)(d->low >> 16);
     }
     if (task_read_tss(cpu, selector, reason, &tss) < 0)
-        return OP_FAULT;
-    return task_switch(cpu, &tss, &request) < 0 ? OP_FAULT : OP_JUMP;
+        return -1;
+    return task_switch(cpu, &tss, &request);
 }
 
 static bool is_task_type(const struct x86_cpu *cpu, unsigned type)
@@ -179,49 +164,23 @@ static int jmp_commit(struct x86_cpu *cpu, const struct descriptor *code, uint64
     return 0;
 }
 
-static enum op_result jmp_protected(struct x86_cpu *cpu, const struct insn *insn,
-                                    const struct far_pointer *target)
+static int jmp_through_gate(struct x86_cpu *cpu, struct descriptor *d)
 {
-    struct descriptor d, code;
+    struct descriptor code;
     struct call_gate gate;
 
-    if (selector_null(target->selector))
-        return fault_error(cpu, X86_GP, 0);
-    if (descriptor_read(cpu, target->selector, X86_GP, &d) < 0)
-        return OP_FAULT;
-    if (descriptor_is_code(&d)) {
-        if (check_direct_code(cpu, &d) < 0 || jmp_commit(cpu, &d, target->offset) < 0)
-            return OP_FAULT;
-        return OP_JUMP;
-    }
-    if (descriptor_is_system(&d) && is_task_type(cpu, descriptor_type(&d)))
-        return transfer_to_task(cpu, insn, &d, TASK_JMP);
-    if (!descriptor_is_system(&d) || !is_call_gate_type(cpu, descriptor_type(&d)))
-        return fault_error(cpu, X86_GP, selector_error(target->selector));
-    if (read_call_gate(cpu, &d, &gate) < 0 || read_gate_code(cpu, &gate, false, &code) < 0 ||
-        jmp_commit(cpu, &code, gate.offset) < 0)
-        return OP_FAULT;
-    return OP_JUMP;
+    if (read_call_gate(cpu, d, &gate) < 0 || read_gate_code(cpu, &gate, false, &code) < 0)
+        return -1;
+    return jmp_commit(cpu, &code, gate.offset);
 }
 
-enum op_result op_jmp_far(struct x86_cpu *cpu, const struct insn *insn)
+static int jmp_real(struct x86_cpu *cpu, const struct far_pointer *target)
 {
-    uint32_t before = mode_fingerprint(cpu);
-    enum op_result result = OP_JUMP;
-    struct far_pointer target;
-
-    if (far_operand(cpu, insn, &target) < 0)
-        return OP_FAULT;
-    if (x86_real_mode(cpu) || x86_vm86(cpu)) {
-        if (code_check_rip_real(cpu, target.offset) < 0)
-            return OP_FAULT;
-        load_cs_real(cpu, target.selector);
-        cpu->rip = target.offset;
-    } else {
-        result = jmp_protected(cpu, insn, &target);
-    }
-    mode_note_change(cpu, before);
-    return result;
+    if (code_check_rip_real(cpu, target->offset) < 0)
+        return -1;
+    segment_fill_8086(cpu, X86_CS, target->selector);
+    cpu->rip = target->offset;
+    return 0;
 }
 
 /* --- CALL --- */
@@ -306,43 +265,17 @@ static int call_inner_legacy(struct x86_cpu *cpu, const struct insn *insn,
     return 0;
 }
 
-static enum op_result call_gate(struct x86_cpu *cpu, const struct insn *insn, struct descriptor *d)
+static int call_through_gate(struct x86_cpu *cpu, const struct insn *insn, struct descriptor *d)
 {
     struct descriptor code;
     struct call_gate gate;
-    int result;
 
     if (read_call_gate(cpu, d, &gate) < 0 || read_gate_code(cpu, &gate, true, &code) < 0)
-        return OP_FAULT;
+        return -1;
     if (descriptor_is_conforming(&code) || descriptor_dpl(&code) == cpu->cpl)
-        result = call_same_level(cpu, insn, &code, gate.offset, gate.item_size);
-    else if (x86_long_mode(cpu))
-        result = call_inner_long(cpu, insn, &code, &gate);
-    else
-        result = call_inner_legacy(cpu, insn, &code, &gate);
-    return result < 0 ? OP_FAULT : OP_JUMP;
-}
-
-static enum op_result call_protected(struct x86_cpu *cpu, const struct insn *insn,
-                                     const struct far_pointer *target)
-{
-    struct descriptor d;
-
-    if (selector_null(target->selector))
-        return fault_error(cpu, X86_GP, 0);
-    if (descriptor_read(cpu, target->selector, X86_GP, &d) < 0)
-        return OP_FAULT;
-    if (descriptor_is_code(&d)) {
-        if (check_direct_code(cpu, &d) < 0 ||
-            call_same_level(cpu, insn, &d, target->offset, insn->opsize) < 0)
-            return OP_FAULT;
-        return OP_JUMP;
-    }
-    if (descriptor_is_system(&d) && is_task_type(cpu, descriptor_type(&d)))
-        return transfer_to_task(cpu, insn, &d, TASK_CALL);
-    if (!descriptor_is_system(&d) || !is_call_gate_type(cpu, descriptor_type(&d)))
-        return fault_error(cpu, X86_GP, selector_error(target->selector));
-    return call_gate(cpu, insn, &d);
+        return call_same_level(cpu, insn, &code, gate.offset, gate.item_size);
+    return x86_long_mode(cpu) ? call_inner_long(cpu, insn, &code, &gate)
+                              : call_inner_legacy(cpu, insn, &code, &gate);
 }
 
 static int call_real(struct x86_cpu *cpu, const struct insn *insn, const struct far_pointer *target)
@@ -354,23 +287,57 @@ static int call_real(struct x86_cpu *cpu, const struct insn *insn, const struct 
         frame_push(cpu, &stack, items, 2, insn->opsize) < 0)
         return -1;
     frame_commit(cpu, &stack);
-    load_cs_real(cpu, target->selector);
+    segment_fill_8086(cpu, X86_CS, target->selector);
     cpu->rip = target->offset;
     return 0;
 }
 
-enum op_result op_call_far(struct x86_cpu *cpu, const struct insn *insn)
+/* --- both --- */
+
+static int transfer_protected(struct x86_cpu *cpu, const struct insn *insn,
+                              const struct far_pointer *target, bool call)
+{
+    struct descriptor d;
+
+    if (selector_null(target->selector))
+        return x86_raise_error(cpu, X86_GP, 0);
+    if (descriptor_read(cpu, target->selector, X86_GP, &d) < 0)
+        return -1;
+    if (descriptor_is_code(&d)) {
+        if (check_direct_code(cpu, &d) < 0)
+            return -1;
+        return call ? call_same_level(cpu, insn, &d, target->offset, insn->opsize)
+                    : jmp_commit(cpu, &d, target->offset);
+    }
+    if (descriptor_is_system(&d) && is_task_type(cpu, descriptor_type(&d)))
+        return transfer_to_task(cpu, insn, &d, call ? TASK_CALL : TASK_JMP);
+    if (!descriptor_is_system(&d) || !is_call_gate_type(cpu, descriptor_type(&d)))
+        return x86_raise_error(cpu, X86_GP, selector_error(target->selector));
+    return call ? call_through_gate(cpu, insn, &d) : jmp_through_gate(cpu, &d);
+}
+
+static enum op_result transfer_far(struct x86_cpu *cpu, const struct insn *insn, bool call)
 {
     uint32_t before = mode_fingerprint(cpu);
     struct far_pointer target;
-    enum op_result result;
+    int result;
 
     if (far_operand(cpu, insn, &target) < 0)
         return OP_FAULT;
-    if (x86_real_mode(cpu) || x86_vm86(cpu))
-        result = call_real(cpu, insn, &target) < 0 ? OP_FAULT : OP_JUMP;
+    if (x86_protected_mode(cpu))
+        result = transfer_protected(cpu, insn, &target, call);
     else
-        result = call_protected(cpu, insn, &target);
+        result = call ? call_real(cpu, insn, &target) : jmp_real(cpu, &target);
     mode_note_change(cpu, before);
-    return result;
+    return result < 0 ? OP_FAULT : OP_JUMP;
+}
+
+enum op_result op_jmp_far(struct x86_cpu *cpu, const struct insn *insn)
+{
+    return transfer_far(cpu, insn, false);
+}
+
+enum op_result op_call_far(struct x86_cpu *cpu, const struct insn *insn)
+{
+    return transfer_far(cpu, insn, true);
 }

@@ -13,11 +13,6 @@ enum { ERROR_EXT = 1, ERROR_IDT = 2 };
 /* What delivery clears in RFLAGS besides IF. */
 enum { FLAGS_CLEARED = X86_TF | X86_NT | X86_RF | X86_VM };
 
-static int fault_error(struct x86_cpu *cpu, enum x86_vector vector, uint32_t error)
-{
-    return x86_raise_error(cpu, vector, error);
-}
-
 /* Errors in gates name the IDT entry. */
 static int fault_gate(struct x86_cpu *cpu, enum x86_vector vector, const struct event *event)
 {
@@ -102,14 +97,14 @@ static int read_handler_code(struct x86_cpu *cpu, uint16_t selector, struct desc
     unsigned dpl;
 
     if (selector_null(selector))
-        return fault_error(cpu, X86_GP, 0);
+        return x86_raise_error(cpu, X86_GP, 0);
     if (descriptor_read(cpu, selector, X86_GP, code) < 0)
         return -1;
     dpl = descriptor_dpl(code);
     if (!descriptor_is_code(code) || dpl > cpu->cpl)
-        return fault_error(cpu, X86_GP, selector_error(selector));
+        return x86_raise_error(cpu, X86_GP, selector_error(selector));
     if (!descriptor_present(code))
-        return fault_error(cpu, X86_NP, selector_error(selector));
+        return x86_raise_error(cpu, X86_NP, selector_error(selector));
     *cpl = descriptor_is_conforming(code) ? cpu->cpl : dpl;
     return 0;
 }
@@ -165,7 +160,7 @@ static int deliver_legacy_gate(struct x86_cpu *cpu, const struct event *event, u
     if (read_handler_code(cpu, selector, &code, &cpl) < 0)
         return -1;
     if (from_vm86 && cpl != 0)
-        return fault_error(cpu, X86_GP, selector_error(selector));
+        return x86_raise_error(cpu, X86_GP, selector_error(selector));
     inner = cpl < cpu->cpl;
     if (inner) {
         if (tss_read_stack(cpu, cpl, &ss_selector, &sp) < 0 ||
@@ -236,7 +231,7 @@ static int deliver_vm86_int(struct x86_cpu *cpu, const struct event *event)
             return deliver_redirected(cpu, event);
     }
     if ((cpu->sflags & X86_IOPL) != X86_IOPL)
-        return fault_error(cpu, X86_GP, 0);
+        return x86_raise_error(cpu, X86_GP, 0);
     return deliver_protected(cpu, event);
 }
 
@@ -266,7 +261,7 @@ static int deliver_long(struct x86_cpu *cpu, const struct event *event)
     if (read_handler_code(cpu, (uint16_t)(gate.low >> 16), &code, &cpl) < 0)
         return -1;
     if (!descriptor_is_code64(&code))
-        return fault_error(cpu, X86_GP, selector_error(code.selector));
+        return x86_raise_error(cpu, X86_GP, selector_error(code.selector));
     ist = (unsigned)(gate.low >> 32) & 7;
     if ((ist || cpl < cpu->cpl) && tss_read_rsp(cpu, cpl, ist, &rsp) < 0)
         return -1;

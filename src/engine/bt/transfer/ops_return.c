@@ -102,10 +102,7 @@ static int retf_real(struct x86_cpu *cpu, unsigned size, unsigned release)
 
     if (frame_pop(cpu, &stack, items, 2, size) < 0 || code_check_rip_real(cpu, items[0]) < 0)
         return -1;
-    if (x86_vm86(cpu))
-        segment_fill_vm86(&cpu->seg[X86_CS], (uint16_t)items[1]);
-    else
-        segment_fill_real(&cpu->seg[X86_CS], (uint16_t)items[1]);
+    segment_fill_8086(cpu, X86_CS, (uint16_t)items[1]);
     stack.sp = (stack.sp + release) & stack.mask;
     frame_commit(cpu, &stack);
     cpu->rip = items[0];
@@ -151,10 +148,10 @@ enum op_result op_ret_far(struct x86_cpu *cpu, const struct insn *insn)
 
     if (insn->opcode == OPCODE_RETF_IMM)
         release = (unsigned)load_le(insn->bytes + insn->len - 2, 2);
-    if (x86_real_mode(cpu) || x86_vm86(cpu))
-        result = retf_real(cpu, insn->opsize, release);
-    else
+    if (x86_protected_mode(cpu))
         result = retf_protected(cpu, insn->opsize, release);
+    else
+        result = retf_real(cpu, insn->opsize, release);
     mode_note_change(cpu, before);
     return result < 0 ? OP_FAULT : OP_JUMP;
 }

@@ -40,49 +40,18 @@ static int load_ss(struct x86_cpu *cpu, uint16_t selector)
     return 0;
 }
 
-static int load_data(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector)
-{
-    uint32_t error = selector_error(selector);
-    struct descriptor d;
-
-    if (selector_null(selector)) {
-        segment_fill_null(&cpu->seg[seg], selector);
-        return 0;
-    }
-    if (descriptor_read(cpu, selector, X86_GP, &d) < 0)
-        return -1;
-    if (!descriptor_is_readable(&d))
-        return x86_raise_error(cpu, X86_GP, error);
-    if (!(descriptor_is_code(&d) && descriptor_is_conforming(&d)) &&
-        ((selector & 3u) > descriptor_dpl(&d) || cpu->cpl > descriptor_dpl(&d)))
-        return x86_raise_error(cpu, X86_GP, error);
-    if (!descriptor_present(&d))
-        return x86_raise_error(cpu, X86_NP, error);
-    if (descriptor_set_accessed(cpu, &d) < 0)
-        return -1;
-    segment_fill(&cpu->seg[seg], &d, selector);
-    return 0;
-}
-
 int segment_load(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector)
 {
     uint32_t before = mode_fingerprint(cpu);
     int result = 0;
 
-    if (x86_real_mode(cpu))
-        segment_fill_real(&cpu->seg[seg], selector);
-    else if (x86_vm86(cpu))
-        segment_fill_vm86(&cpu->seg[seg], selector);
+    if (!x86_protected_mode(cpu))
+        segment_fill_8086(cpu, seg, selector);
     else
-        result = seg == X86_SS ? load_ss(cpu, selector) : load_data(cpu, seg, selector);
+        result =
+            seg == X86_SS ? load_ss(cpu, selector) : segment_load_data(cpu, seg, selector, X86_GP);
     mode_note_change(cpu, before);
     return result;
-}
-
-static enum op_result op_undefined(struct x86_cpu *cpu)
-{
-    x86_raise(cpu, X86_UD);
-    return OP_FAULT;
 }
 
 enum op_result op_mov_to_seg(struct x86_cpu *cpu, const struct insn *insn)
@@ -91,7 +60,7 @@ enum op_result op_mov_to_seg(struct x86_cpu *cpu, const struct insn *insn)
     uint64_t selector;
 
     if (seg == X86_CS || seg > X86_GS)
-        return op_undefined(cpu);
+        return op_raise(cpu, X86_UD);
     if (op_read_rm(cpu, insn, 2, &selector) < 0)
         return OP_FAULT;
     if (segment_load(cpu, (enum x86_segreg)seg, (uint16_t)selector) < 0)
@@ -107,7 +76,7 @@ enum op_result op_mov_from_seg(struct x86_cpu *cpu, const struct insn *insn)
     unsigned size = insn->mem.present ? 2 : insn->opsize;
 
     if (seg > X86_GS)
-        return op_undefined(cpu);
+        return op_raise(cpu, X86_UD);
     return op_write_rm(cpu, insn, size, cpu->seg[seg].selector) < 0 ? OP_FAULT : OP_NEXT;
 }
 
@@ -158,7 +127,7 @@ enum op_result op_load_far_pointer(struct x86_cpu *cpu, const struct insn *insn)
     uint8_t pointer[10];
 
     if (!insn->mem.present)
-        return op_undefined(cpu);
+        return op_raise(cpu, X86_UD);
     if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), pointer,
                        insn->opsize + 2u, far_pointer_alignment(insn->opsize)) < 0)
         return OP_FAULT;

@@ -16,18 +16,6 @@ enum {
     REX_W = 8,
 };
 
-static enum op_result fault_ud(struct x86_cpu *cpu)
-{
-    x86_raise(cpu, X86_UD);
-    return OP_FAULT;
-}
-
-static enum op_result fault_gp(struct x86_cpu *cpu)
-{
-    x86_raise_error(cpu, X86_GP, 0);
-    return OP_FAULT;
-}
-
 static bool vendor_is(const struct x86_cpu *cpu, const char *vendor)
 {
     for (unsigned i = 0; i < 12; i++) {
@@ -61,7 +49,7 @@ enum op_result op_syscall(struct x86_cpu *cpu, const struct insn *insn)
     uint32_t before;
 
     if (!(cpu->efer & X86_EFER_SCE) || (!from64 && (!vendor_amd(cpu) || x86_real_mode(cpu))))
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     before = mode_fingerprint(cpu);
     if (x86_long_mode(cpu)) {
         cpu->gpr[X86_RCX] = from64 ? next : (uint32_t)next;
@@ -88,9 +76,9 @@ enum op_result op_sysret(struct x86_cpu *cpu, const struct insn *insn)
     uint32_t before;
 
     if (!(cpu->efer & X86_EFER_SCE) || (!from64 && (!vendor_amd(cpu) || x86_real_mode(cpu))))
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (cpu->cpl != 0 || (to64 && !mmu_canonical(rcx)))
-        return fault_gp(cpu);
+        return op_raise_gp0(cpu);
     before = mode_fingerprint(cpu);
     if (x86_long_mode(cpu))
         x86_set_rflags(cpu, cpu->gpr[X86_R11] & SYSRET_FLAGS);
@@ -112,9 +100,9 @@ enum op_result op_sysenter(struct x86_cpu *cpu, const struct insn *insn)
 
     (void)insn;
     if (in_long && vendor_amd(cpu))
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (x86_real_mode(cpu) || cs == 0)
-        return fault_gp(cpu);
+        return op_raise_gp0(cpu);
     before = mode_fingerprint(cpu);
     x86_set_rflags(cpu, x86_get_rflags(cpu) & ~(uint64_t)(X86_VM | X86_IF | X86_RF));
     cpu->gpr[X86_RSP] = in_long ? cpu->sysenter_esp : (uint32_t)cpu->sysenter_esp;
@@ -133,11 +121,11 @@ enum op_result op_sysexit(struct x86_cpu *cpu, const struct insn *insn)
     uint32_t before;
 
     if (x86_long_mode(cpu) && vendor_amd(cpu))
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (x86_real_mode(cpu) || base == 0 || cpu->cpl != 0)
-        return fault_gp(cpu);
+        return op_raise_gp0(cpu);
     if (to64 && (!mmu_canonical(rip) || !mmu_canonical(rsp)))
-        return fault_gp(cpu);
+        return op_raise_gp0(cpu);
     before = mode_fingerprint(cpu);
     cpu->gpr[X86_RSP] = to64 ? rsp : (uint32_t)rsp;
     cpu->rip = to64 ? rip : (uint32_t)rip;
@@ -152,9 +140,9 @@ enum op_result op_swapgs(struct x86_cpu *cpu, const struct insn *insn)
 
     (void)insn;
     if (!x86_code64(cpu))
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (cpu->cpl != 0)
-        return fault_gp(cpu);
+        return op_raise_gp0(cpu);
     cpu->seg[X86_GS].base = cpu->kernel_gs_base;
     cpu->kernel_gs_base = base;
     return OP_NEXT;

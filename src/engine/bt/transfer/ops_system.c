@@ -5,24 +5,6 @@
 #include "engine/bt/transfer/descriptor.h"
 #include "engine/bt/transfer/transfer.h"
 
-static enum op_result fault_ud(struct x86_cpu *cpu)
-{
-    x86_raise(cpu, X86_UD);
-    return OP_FAULT;
-}
-
-static enum op_result fault_error(struct x86_cpu *cpu, enum x86_vector vector, uint32_t error)
-{
-    x86_raise_error(cpu, vector, error);
-    return OP_FAULT;
-}
-
-/* These instructions are not recognised in real and virtual-8086 mode. */
-static bool protected_mode(const struct x86_cpu *cpu)
-{
-    return !x86_real_mode(cpu) && !x86_vm86(cpu);
-}
-
 static void set_zf(struct x86_cpu *cpu, bool on)
 {
     cpu->aflags = on ? cpu->aflags | X86_ZF : cpu->aflags & ~(uint32_t)X86_ZF;
@@ -30,21 +12,29 @@ static void set_zf(struct x86_cpu *cpu, bool on)
 
 /* --- descriptor inspection --- */
 
-/* 1: d is what selector names; 0: there is none; -1: cpu->fault (only memory can fault here). */
-static int inspect(struct x86_cpu *cpu, uint16_t selector, struct descriptor *d)
-{
-    d->selector = selector;
-    d->high = 0;
-    if (selector_null(selector) || !descriptor_locate(cpu, selector, 8, &d->address))
-        return 0;
-    return system_read(cpu, d->address, 8, &d->low) < 0 ? -1 : 1;
-}
-
 static bool privilege_allows(const struct x86_cpu *cpu, const struct descriptor *d)
 {
     if (descriptor_is_code(d) && descriptor_is_conforming(d))
         return true;
     return cpu->cpl <= descriptor_dpl(d) && (d->selector & 3u) <= descriptor_dpl(d);
+}
+
+/* 1: the operand selects d, and the privilege level may see it; 0: it does not; -1: cpu->fault. */
+static int inspect(struct x86_cpu *cpu, const struct insn *insn, struct descriptor *d)
+{
+    uint64_t selector;
+
+    if (!x86_protected_mode(cpu))
+        return x86_raise(cpu, X86_UD);
+    if (op_read_rm(cpu, insn, 2, &selector) < 0)
+        return -1;
+    d->selector = (uint16_t)selector;
+    d->high = 0;
+    if (selector_null(d->selector) || !descriptor_locate(cpu, d->selector, 8, &d->address))
+        return 0;
+    if (system_read(cpu, d->address, 8, &d->low) < 0)
+        return -1;
+    return privilege_allows(cpu, d);
 }
 
 /* Bit per system descriptor type that LAR and LSL accept, outside and in long mode. */
@@ -69,20 +59,13 @@ static bool type_allowed(const struct x86_cpu *cpu, const struct descriptor *d, 
 static enum op_result inspect_to_register(struct x86_cpu *cpu, const struct insn *insn, bool limit)
 {
     struct descriptor d;
-    uint64_t selector;
+    int visible = inspect(cpu, insn, &d);
     bool valid;
-    int found;
 
-    if (!protected_mode(cpu))
-        return fault_ud(cpu);
-    if (op_read_rm(cpu, insn, 2, &selector) < 0)
+    if (visible < 0)
         return OP_FAULT;
-    found = inspect(cpu, (uint16_t)selector, &d);
-    if (found < 0)
-        return OP_FAULT;
-    valid = found && privilege_allows(cpu, &d) &&
-            (limit ? type_allowed(cpu, &d, LSL_TYPES, LSL_TYPES64)
-                   : type_allowed(cpu, &d, LAR_TYPES, LAR_TYPES64));
+    valid = visible && (limit ? type_allowed(cpu, &d, LSL_TYPES, LSL_TYPES64)
+                              : type_allowed(cpu, &d, LAR_TYPES, LAR_TYPES64));
     if (valid)
         op_set_gpr(cpu, insn, insn->reg, insn->opsize,
                    limit ? descriptor_limit(&d) : (d.low >> 32) & 0xffff00);
@@ -103,18 +86,11 @@ enum op_result op_lsl(struct x86_cpu *cpu, const struct insn *insn)
 static enum op_result verify(struct x86_cpu *cpu, const struct insn *insn, bool write)
 {
     struct descriptor d;
-    uint64_t selector;
-    int found;
+    int visible = inspect(cpu, insn, &d);
 
-    if (!protected_mode(cpu))
-        return fault_ud(cpu);
-    if (op_read_rm(cpu, insn, 2, &selector) < 0)
+    if (visible < 0)
         return OP_FAULT;
-    found = inspect(cpu, (uint16_t)selector, &d);
-    if (found < 0)
-        return OP_FAULT;
-    set_zf(cpu, found && privilege_allows(cpu, &d) &&
-                    (write ? descriptor_is_writable_data(&d) : descriptor_is_readable(&d)));
+    set_zf(cpu, visible && (write ? descriptor_is_writable_data(&d) : descriptor_is_readable(&d)));
     return OP_NEXT;
 }
 
@@ -132,8 +108,8 @@ enum op_result op_arpl(struct x86_cpu *cpu, const struct insn *insn)
 {
     uint64_t selector, rpl = op_get_gpr(cpu, insn, insn->reg, 2) & 3;
 
-    if (!protected_mode(cpu))
-        return fault_ud(cpu);
+    if (!x86_protected_mode(cpu))
+        return op_raise(cpu, X86_UD);
     if (op_read_rm(cpu, insn, 2, &selector) < 0)
         return OP_FAULT;
     if ((selector & 3) < rpl) {
@@ -158,15 +134,15 @@ static enum op_result load_table(struct x86_cpu *cpu, const struct insn *insn,
     uint64_t base;
 
     if (!insn->mem.present)
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (cpu->cpl != 0)
-        return fault_error(cpu, X86_GP, 0);
+        return op_raise_gp0(cpu);
     if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
                        2 + base_size, TABLE_ALIGNMENT) < 0)
         return OP_FAULT;
     base = load_le(image + 2, base_size);
     if (base_size == 8 && !mmu_canonical(base))
-        return fault_error(cpu, X86_GP, 0);
+        return op_raise_gp0(cpu);
     if (base_size == 4 && insn->opsize == 2)
         base &= 0xffffff;
     table->base = base;
@@ -197,9 +173,9 @@ static enum op_result store_table(struct x86_cpu *cpu, const struct insn *insn,
     uint8_t image[10];
 
     if (!insn->mem.present)
-        return fault_ud(cpu);
+        return op_raise(cpu, X86_UD);
     if (umip_forbids(cpu))
-        return fault_error(cpu, X86_GP, 0);
+        return op_raise_gp0(cpu);
     store_le(image, 2, table->limit);
     store_le(image + 2, base_size, table->base);
     if (seg_write_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
@@ -223,10 +199,10 @@ enum op_result op_sidt(struct x86_cpu *cpu, const struct insn *insn)
 static enum op_result store_selector(struct x86_cpu *cpu, const struct insn *insn,
                                      enum x86_segreg seg)
 {
-    if (!protected_mode(cpu))
-        return fault_ud(cpu);
+    if (!x86_protected_mode(cpu))
+        return op_raise(cpu, X86_UD);
     if (umip_forbids(cpu))
-        return fault_error(cpu, X86_GP, 0);
+        return op_raise_gp0(cpu);
     if (op_write_rm(cpu, insn, insn->mem.present ? 2 : insn->opsize, cpu->seg[seg].selector) < 0)
         return OP_FAULT;
     return OP_NEXT;
@@ -248,7 +224,7 @@ static int read_system_selector(struct x86_cpu *cpu, const struct insn *insn, ui
     uint64_t value;
 
     *selector = 0;
-    if (!protected_mode(cpu))
+    if (!x86_protected_mode(cpu))
         return x86_raise(cpu, X86_UD);
     if (cpu->cpl != 0)
         return x86_raise_error(cpu, X86_GP, 0);
@@ -286,9 +262,9 @@ enum op_result op_lldt(struct x86_cpu *cpu, const struct insn *insn)
     if (descriptor_read(cpu, selector, X86_GP, &d) < 0)
         return OP_FAULT;
     if (!descriptor_is_system(&d) || descriptor_type(&d) != TYPE_LDT)
-        return fault_error(cpu, X86_GP, selector_error(selector));
+        return op_raise_error(cpu, X86_GP, selector_error(selector));
     if (!descriptor_present(&d))
-        return fault_error(cpu, X86_NP, selector_error(selector));
+        return op_raise_error(cpu, X86_NP, selector_error(selector));
     if (widen_base(cpu, &d, &base) < 0)
         return OP_FAULT;
     segment_fill(&cpu->seg[X86_LDTR], &d, selector);
@@ -306,15 +282,15 @@ enum op_result op_ltr(struct x86_cpu *cpu, const struct insn *insn)
     if (read_system_selector(cpu, insn, &selector) < 0)
         return OP_FAULT;
     if (selector_null(selector))
-        return fault_error(cpu, X86_GP, 0);
+        return op_raise_gp0(cpu);
     if (descriptor_read(cpu, selector, X86_GP, &d) < 0)
         return OP_FAULT;
     type = descriptor_type(&d);
     if (!descriptor_is_system(&d) ||
         (type != TYPE_TSS32 && (type != TYPE_TSS16 || x86_long_mode(cpu))))
-        return fault_error(cpu, X86_GP, selector_error(selector));
+        return op_raise_error(cpu, X86_GP, selector_error(selector));
     if (!descriptor_present(&d))
-        return fault_error(cpu, X86_NP, selector_error(selector));
+        return op_raise_error(cpu, X86_NP, selector_error(selector));
     if (widen_base(cpu, &d, &base) < 0)
         return OP_FAULT;
     if (descriptor_write_type(cpu, &d, type | TYPE_BUSY) < 0)

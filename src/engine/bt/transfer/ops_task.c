@@ -189,28 +189,6 @@ static int load_code(struct x86_cpu *cpu, uint16_t selector)
     return 0;
 }
 
-static int load_data(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t selector)
-{
-    uint32_t error = selector_error(selector);
-    struct descriptor d;
-
-    if (selector_null(selector))
-        return 0;
-    if (descriptor_read(cpu, selector, X86_TS, &d) < 0)
-        return -1;
-    if (!descriptor_is_readable(&d))
-        return x86_raise_error(cpu, X86_TS, error);
-    if (!(descriptor_is_code(&d) && descriptor_is_conforming(&d)) &&
-        ((selector & 3u) > descriptor_dpl(&d) || cpu->cpl > descriptor_dpl(&d)))
-        return x86_raise_error(cpu, X86_TS, error);
-    if (!descriptor_present(&d))
-        return x86_raise_error(cpu, X86_NP, error);
-    if (descriptor_set_accessed(cpu, &d) < 0)
-        return -1;
-    segment_fill(&cpu->seg[seg], &d, selector);
-    return 0;
-}
-
 static int load_segments(struct x86_cpu *cpu, const struct task_image *image)
 {
     static const uint8_t data[] = {X86_DS, X86_ES, X86_FS, X86_GS};
@@ -229,7 +207,7 @@ static int load_segments(struct x86_cpu *cpu, const struct task_image *image)
         return -1;
     cpu->cpl = (uint8_t)cpl;
     for (unsigned i = 0; i < sizeof(data); i++) {
-        if (load_data(cpu, (enum x86_segreg)data[i], image->selector[data[i]]) < 0)
+        if (segment_load_data(cpu, (enum x86_segreg)data[i], image->selector[data[i]], X86_TS) < 0)
             return -1;
     }
     return 0;

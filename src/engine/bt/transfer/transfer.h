@@ -10,7 +10,7 @@
 
 #include "engine/bt/ops.h"
 
-/* Segment registers and far transfers (ops_segment.c, ops_far.c, ops_ret.c) */
+/* Segment registers and far transfers (ops_segment.c, ops_far.c, ops_return.c) */
 op_fn op_mov_to_seg;
 op_fn op_mov_from_seg;
 op_fn op_push_seg;
@@ -20,7 +20,7 @@ op_fn op_jmp_far;
 op_fn op_call_far;
 op_fn op_ret_far;
 
-/* Interrupts and returns from them (ops_interrupt.c, ops_iret.c) */
+/* Interrupts and returns from them (ops_interrupt.c, ops_return.c) */
 op_fn op_int_n;
 op_fn op_int3;
 op_fn op_int1;
