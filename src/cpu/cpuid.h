@@ -12,7 +12,7 @@
 
 struct vd_error;
 
-/* Features in CPUID's own names (SDM vol. 2A, CPUID). BASE_386 is always there. */
+/* Features in CPUID's own names (SDM vol. 2A, CPUID). FEAT_BASE is always there. */
 enum x86_feature {
     FEAT_BASE,
     FEAT_486 /* CMPXCHG XADD BSWAP INVLPG WBINVD, CPUID itself */,

@@ -1,7 +1,6 @@
 #include "cpu/cpuid_bits.h"
 
-#define ROW(id, word_, bit_, carried_)                                                             \
-    [FEAT_##id] = {#id, FEAT_##id, WORD_##word_, bit_, CARRIED_##carried_}
+#define ROW(id, word_, bit_, carried_) [FEAT_##id] = {#id, WORD_##word_, bit_, CARRIED_##carried_}
 
 const struct cpuid_bit cpuid_bits[FEAT_COUNT] = {
     ROW(BASE, NONE, 0, EMULATED),

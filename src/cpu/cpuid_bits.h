@@ -21,14 +21,13 @@ enum cpuid_word { /* a feature word: leaf (subleaf) and register */
 };
 
 enum cpuid_carried {
-    CARRIED_NO,       /* known, but this machine does not carry it (yet) */
+    CARRIED_NO,       /* known, but this machine does not carry it */
     CARRIED_EMULATED, /* C semantics: whatever the host is */
     CARRIED_NATIVE,   /* guest instructions run on the host as they are: if the host has it */
 };
 
 struct cpuid_bit {
     const char *name; /* as in the SDM */
-    uint8_t feature;  /* enum x86_feature */
     uint8_t word;     /* enum cpuid_word */
     uint8_t bit;
     uint8_t carried; /* enum cpuid_carried: the one place that says what the machine carries */

@@ -6,6 +6,12 @@
 #include "cpu/cpuid.h"
 #include "cpu/cpuid_bits.h"
 
+struct identity {
+    uint32_t family, model, stepping;
+    uint32_t max_leaf, max_extended_leaf;
+    uint32_t phys_bits;
+};
+
 /*
  * Who we say we are. An operating system decides by vendor, family and model which speculation
  * attacks to defend against, and each defence costs a translator far more than the processor it was
@@ -24,32 +30,44 @@
  * Being Intel also has two effects that are wanted: Linux reads the TSC and APIC frequency from
  * leaf 15H on no other vendor, and 32-bit programs on a 64-bit kernel use SYSENTER.
  */
-enum { ATOM_FAMILY = 6, ATOM_MODEL = 0x36, ATOM_STEPPING = 1 };
+static const struct identity atom = {
+    .family = 6,
+    .model = 0x36,
+    .stepping = 1,
+    .max_leaf = 0x16,
+    .max_extended_leaf = 0x80000008,
+    .phys_bits = 40,
+};
+/* The write-back enhanced DX4, the last one: it has CPUID and VME, no TSC. */
+static const struct identity dx4 = {.family = 4, .model = 9, .max_leaf = 1, .phys_bits = 32};
+static const struct identity coppermine = {
+    .family = 6, .model = 8, .stepping = 6, .max_leaf = 2, .phys_bits = 36};
 
 #define LIST_END FEAT_COUNT
 
+/*
+ * Levels, each on top of those before it. The last three are those of the x86-64 psABI; the first
+ * of them also has what every such processor has, and the emulated clock and timer features, which
+ * cost nothing and which systems run badly without.
+ */
 static const uint8_t features_486[] = {FEAT_BASE, FEAT_486, FEAT_FPU, FEAT_VME, LIST_END};
 
-static const uint8_t features_pentium3[] = {
-    FEAT_BASE, FEAT_486, FEAT_FPU,   FEAT_VME,  FEAT_DE,   FEAT_PSE,  FEAT_TSC, FEAT_MSR,
-    FEAT_PAE,  FEAT_MCE, FEAT_CX8,   FEAT_APIC, FEAT_SEP,  FEAT_MTRR, FEAT_PGE, FEAT_MCA,
-    FEAT_CMOV, FEAT_PAT, FEAT_PSE36, FEAT_MMX,  FEAT_FXSR, FEAT_SSE,  LIST_END};
+static const uint8_t features_pentium3[] = {FEAT_DE,  FEAT_PSE,  FEAT_TSC,  FEAT_MSR, FEAT_PAE,
+                                            FEAT_MCE, FEAT_CX8,  FEAT_APIC, FEAT_SEP, FEAT_MTRR,
+                                            FEAT_PGE, FEAT_MCA,  FEAT_CMOV, FEAT_PAT, FEAT_PSE36,
+                                            FEAT_MMX, FEAT_FXSR, FEAT_SSE,  LIST_END};
 
-/*
- * The levels of the x86-64 psABI; level 1 also has what every such processor has, and the emulated
- * clock and timer features, which cost nothing and which systems run badly without.
- */
-static const uint8_t features_v1[] = {FEAT_BASE,         FEAT_486,        FEAT_FPU,
-                                      FEAT_VME,          FEAT_DE,         FEAT_PSE,
-                                      FEAT_TSC,          FEAT_MSR,        FEAT_PAE,
-                                      FEAT_MCE,          FEAT_CX8,        FEAT_APIC,
-                                      FEAT_SEP,          FEAT_MTRR,       FEAT_PGE,
-                                      FEAT_MCA,          FEAT_CMOV,       FEAT_PAT,
-                                      FEAT_PSE36,        FEAT_CLFSH,      FEAT_MMX,
-                                      FEAT_FXSR,         FEAT_SSE,        FEAT_SSE2,
-                                      FEAT_SYSCALL,      FEAT_NX,         FEAT_LM,
-                                      FEAT_RDTSCP,       FEAT_INVTSC,     FEAT_TSC_ADJUST,
-                                      FEAT_TSC_DEADLINE, FEAT_HYPERVISOR, FEAT_ARCH_CAPABILITIES,
+static const uint8_t features_v1[] = {FEAT_CLFSH,
+                                      FEAT_SSE2,
+                                      FEAT_SYSCALL,
+                                      FEAT_NX,
+                                      FEAT_LM,
+                                      FEAT_RDTSCP,
+                                      FEAT_INVTSC,
+                                      FEAT_TSC_ADJUST,
+                                      FEAT_TSC_DEADLINE,
+                                      FEAT_HYPERVISOR,
+                                      FEAT_ARCH_CAPABILITIES,
                                       LIST_END};
 
 static const uint8_t features_v2[] = {FEAT_SSE3,   FEAT_SSSE3, FEAT_SSE41,  FEAT_SSE42,
@@ -58,70 +76,28 @@ static const uint8_t features_v2[] = {FEAT_SSE3,   FEAT_SSSE3, FEAT_SSE41,  FEAT
 static const uint8_t features_v3[] = {FEAT_XSAVE, FEAT_AVX, FEAT_AVX2,  FEAT_BMI1,  FEAT_BMI2,
                                       FEAT_F16C,  FEAT_FMA, FEAT_LZCNT, FEAT_MOVBE, LIST_END};
 
+enum level { LEVEL_486, LEVEL_PENTIUM3, LEVEL_V1, LEVEL_V2, LEVEL_V3 };
+static const uint8_t *const level_features[] = {
+    [LEVEL_486] = features_486, [LEVEL_PENTIUM3] = features_pentium3,
+    [LEVEL_V1] = features_v1,   [LEVEL_V2] = features_v2,
+    [LEVEL_V3] = features_v3,
+};
+
 struct model_row {
     const char *name;
     const char *brand; /* empty: none, the processor is older than the brand string */
-    const uint8_t *features[3];
-    uint32_t family, model, stepping;
-    uint32_t max_leaf, max_extended_leaf;
-    uint32_t phys_bits;
+    enum level level;
+    const struct identity *identity;
     bool all; /* and everything else that the machine carries and the host has */
 };
 
 static const struct model_row models[] = {
-    {.name = "486", /* the write-back enhanced DX4, the last one: it has CPUID and VME, no TSC */
-     .brand = "",
-     .features = {features_486},
-     .family = 4,
-     .model = 9,
-     .stepping = 0,
-     .max_leaf = 1,
-     .phys_bits = 32},
-    {.name = "pentium3", /* Coppermine */
-     .brand = "",
-     .features = {features_pentium3},
-     .family = 6,
-     .model = 8,
-     .stepping = 6,
-     .max_leaf = 2,
-     .phys_bits = 36},
-    {.name = "x86-64-v1",
-     .brand = "Vedette virtual processor (x86-64-v1)",
-     .features = {features_v1},
-     .family = ATOM_FAMILY,
-     .model = ATOM_MODEL,
-     .stepping = ATOM_STEPPING,
-     .max_leaf = 0x16,
-     .max_extended_leaf = 0x80000008,
-     .phys_bits = 40},
-    {.name = "x86-64-v2",
-     .brand = "Vedette virtual processor (x86-64-v2)",
-     .features = {features_v1, features_v2},
-     .family = ATOM_FAMILY,
-     .model = ATOM_MODEL,
-     .stepping = ATOM_STEPPING,
-     .max_leaf = 0x16,
-     .max_extended_leaf = 0x80000008,
-     .phys_bits = 40},
-    {.name = "x86-64-v3",
-     .brand = "Vedette virtual processor (x86-64-v3)",
-     .features = {features_v1, features_v2, features_v3},
-     .family = ATOM_FAMILY,
-     .model = ATOM_MODEL,
-     .stepping = ATOM_STEPPING,
-     .max_leaf = 0x16,
-     .max_extended_leaf = 0x80000008,
-     .phys_bits = 40},
-    {.name = "max",
-     .brand = "Vedette virtual processor",
-     .features = {features_v1},
-     .family = ATOM_FAMILY,
-     .model = ATOM_MODEL,
-     .stepping = ATOM_STEPPING,
-     .max_leaf = 0x16,
-     .max_extended_leaf = 0x80000008,
-     .phys_bits = 40,
-     .all = true},
+    {"486", "", LEVEL_486, &dx4, false},
+    {"pentium3", "", LEVEL_PENTIUM3, &coppermine, false},
+    {"x86-64-v1", "Vedette virtual processor (x86-64-v1)", LEVEL_V1, &atom, false},
+    {"x86-64-v2", "Vedette virtual processor (x86-64-v2)", LEVEL_V2, &atom, false},
+    {"x86-64-v3", "Vedette virtual processor (x86-64-v3)", LEVEL_V3, &atom, false},
+    {"max", "Vedette virtual processor", LEVEL_V1, &atom, true},
 };
 enum { MODEL_COUNT = sizeof(models) / sizeof(models[0]) };
 static const char default_model[] = "max";
@@ -236,8 +212,8 @@ static const struct model_row *find_model(const char *name, struct vd_error *err
 static int require_features(const struct model_row *row, const uint64_t available[2],
                             uint64_t features[2], struct vd_error *err)
 {
-    for (size_t list = 0; list < 3 && row->features[list]; list++) {
-        for (const uint8_t *f = row->features[list]; *f != LIST_END; f++) {
+    for (unsigned level = 0; level <= row->level; level++) {
+        for (const uint8_t *f = level_features[level]; *f != LIST_END; f++) {
             if (!get_feature(available, *f))
                 return error_set(err, "CPU model '%s' needs %s, which this host does not have",
                                  row->name, cpuid_bits[*f].name);
@@ -250,6 +226,7 @@ static int require_features(const struct model_row *row, const uint64_t availabl
 int cpuid_model_init(struct cpuid_model *model, const char *name, struct vd_error *err)
 {
     const struct model_row *row = find_model(name, err);
+    const struct identity *identity;
     uint64_t available[2], features[2] = {0, 0};
 
     if (!row)
@@ -261,18 +238,19 @@ int cpuid_model_init(struct cpuid_model *model, const char *name, struct vd_erro
         features[0] |= available[0];
         features[1] |= available[1];
     }
+    identity = row->identity;
     memset(model, 0, sizeof(*model));
     model->features[0] = features[0];
     model->features[1] = features[1];
     snprintf(model->vendor, sizeof(model->vendor), "GenuineIntel");
     snprintf(model->brand, sizeof(model->brand), "%s", row->brand);
-    model->family = row->family;
-    model->model = row->model;
-    model->stepping = row->stepping;
-    model->max_leaf = row->max_leaf;
-    model->max_extended_leaf = row->max_extended_leaf;
+    model->family = identity->family;
+    model->model = identity->model;
+    model->stepping = identity->stepping;
+    model->max_leaf = identity->max_leaf;
+    model->max_extended_leaf = identity->max_extended_leaf;
+    model->phys_bits = identity->phys_bits;
     model->cpu_count = 1;
-    model->phys_bits = row->phys_bits;
     return 0;
 }
 
