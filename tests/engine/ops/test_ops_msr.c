@@ -97,19 +97,6 @@ static void known_registers(void **state)
     }
 }
 
-static void amd_registers(void **state)
-{
-    struct guest *g = *state;
-
-    memcpy(g->cpu.cpuid.vendor, "AuthenticAMD", 13);
-    assert_int_equal(read_msr(g, 0xc0010015), 1 << 24);
-    assert_int_equal(read_msr(g, 0xc0011029), 2);
-    assert_true(writes(g, 0xc0011029, 2));
-    assert_int_equal(read_msr(g, 0xc0010010), 0);
-    assert_int_equal(read_msr(g, 0x8b) >> 32, 1);
-    assert_int_equal(read_msr(g, 0xc0010061), 0);
-}
-
 static void time_stamp_counter(void **state)
 {
     struct guest *g = *state;
@@ -456,7 +443,6 @@ int main(void)
         PROTECTED(privilege),
         PROTECTED(unknown_registers),
         PROTECTED(known_registers),
-        PROTECTED(amd_registers),
         PROTECTED(time_stamp_counter),
         PROTECTED(tsc_deadline_register),
         LONG(tsc_instructions),

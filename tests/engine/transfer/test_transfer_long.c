@@ -1,4 +1,3 @@
-#include <string.h>
 
 #include "fixture.h"
 
@@ -326,48 +325,6 @@ static void test_sysret32(void **state)
     assert_int_equal(x86_get_rflags(cpu), X86_IF | 2);
 }
 
-static void test_syscall_amd(void **state)
-{
-    struct machine *m = *state;
-    struct x86_cpu *cpu = &m->cpu;
-
-    memcpy(cpu->cpuid.vendor, "AuthenticAMD", 13);
-    set_star(m);
-    enter_user(m);
-    force_segment(m, X86_CS, SEL_CODE3);
-    cpu->iflag = 1;
-    assert_int_equal(RUN(m, SYSCALL), OP_JUMP);
-    assert_int_equal(cpu->rip, HANDLER + 0x100); /* CSTAR */
-    assert_int_equal(cpu->gpr[X86_RCX], 0x1002);
-    assert_int_equal(cpu->gpr[X86_R11], X86_IF | 2);
-    assert_int_equal(x86_code_bits(cpu), 64);
-    cpu->sysenter_cs = SEL_CODE0;
-    FAULTS(m, X86_UD, -1, SYSENTER);
-    FAULTS(m, X86_UD, -1, SYSEXIT);
-}
-
-static void test_syscall_amd_legacy(void **state)
-{
-    struct machine *m = *state;
-    struct x86_cpu *cpu = &m->cpu;
-
-    memcpy(cpu->cpuid.vendor, "AuthenticAMD", 13);
-    cpu->efer = X86_EFER_SCE;
-    set_star(m);
-    enter_user(m);
-    x86_set_rflags(cpu, X86_IF | X86_CF | 2);
-    assert_int_equal(RUN(m, SYSCALL), OP_JUMP);
-    assert_int_equal(cpu->rip, 0x12345678);
-    assert_int_equal(cpu->gpr[X86_RCX], 0x1002);
-    assert_int_equal(cpu->gpr[X86_R11], 0);
-    assert_int_equal(x86_get_rflags(cpu), X86_CF | 2);
-    assert_int_equal(cpu->seg[X86_CS].attr, 0x9b | X86_AR_DB | X86_AR_G);
-    assert_int_equal(RUN(m, SYSRET), OP_JUMP);
-    assert_int_equal(cpu->rip, 0x1002);
-    assert_int_equal(x86_get_rflags(cpu), X86_IF | X86_CF | 2);
-    assert_int_equal(cpu->seg[X86_CS].selector, 0x1b);
-}
-
 /* --- SYSENTER, SYSEXIT, SWAPGS --- */
 
 static void test_sysenter_long(void **state)
@@ -463,8 +420,6 @@ int main(void)
         IN(long, test_syscall),
         IN(long, test_syscall_faults),
         IN(long, test_sysret32),
-        IN(long, test_syscall_amd),
-        IN(protected, test_syscall_amd_legacy),
         IN(long, test_sysenter_long),
         IN(protected, test_sysenter_legacy),
         IN(long, test_swapgs),

@@ -11,10 +11,9 @@
  * values that may be written), a constant, or a pair of functions.
  */
 struct msr_row {
-    uint32_t first, last;
+    uint32_t first, count;
     uint8_t feature; /* enum x86_feature that brings it */
     uint8_t kind;    /* enum msr_kind */
-    uint8_t vendor;  /* enum msr_vendor */
     uint8_t rule;    /* enum msr_rule, for MSR_FIELD */
     uint16_t field;  /* offset in struct x86_cpu of the first register's uint64_t */
     uint64_t value;  /* MSR_CONSTANT, MSR_READ_ONLY */
@@ -28,8 +27,6 @@ enum msr_kind {
     MSR_READ_ONLY, /* reads value, #GP on write */
     MSR_FUNCTION,  /* read and write; NULL: #GP */
 };
-
-enum msr_vendor { ANY_VENDOR, INTEL, AMD };
 
 enum msr_rule {
     RULE_ANY,
@@ -69,8 +66,6 @@ enum {
 #define MISC_ENABLE_XD  (1ull << 34)
 #define CAP_ITS_NO      (1ull << 62)
 #define MICROCODE_LEVEL (1ull << 32) /* revision in bits 63:32 */
-
-#define FIELD(name) (uint16_t) offsetof(struct x86_cpu, name)
 
 static int general_protection(struct x86_cpu *cpu)
 {
@@ -378,306 +373,90 @@ static bool rule_allows(const struct x86_cpu *cpu, enum msr_rule rule, uint32_t 
     return false;
 }
 
+#define ROW(first_, count_, feature_, kind_)                                                       \
+    .first = (first_), .count = (count_), .feature = FEAT_##feature_, .kind = MSR_##kind_
+#define CONSTANT(first, count, feature, value_)                                                    \
+    {                                                                                              \
+        ROW(first, count, feature, CONSTANT), .value = (value_)                                    \
+    }
+#define READ_ONLY(first, count, feature, value_)                                                   \
+    {                                                                                              \
+        ROW(first, count, feature, READ_ONLY), .value = (value_)                                   \
+    }
+#define FIELD(first, count, feature, rule_, name)                                                  \
+    {                                                                                              \
+        ROW(first, count, feature, FIELD), .rule = RULE_##rule_,                                   \
+                                           .field = offsetof(struct x86_cpu, name)                 \
+    }
+#define FUNCTION(first, count, feature, read_, write_)                                             \
+    {                                                                                              \
+        ROW(first, count, feature, FUNCTION), .read = (read_), .write = (write_)                   \
+    }
+
 static const struct msr_row rows[] = {
-    {.first = 0x0, .last = 0x1, .feature = FEAT_MCE, .kind = MSR_CONSTANT}, /* P5_MC_ADDR, _TYPE */
-    {.first = 0x10,
-     .last = 0x10,
-     .feature = FEAT_TSC,
-     .kind = MSR_FUNCTION,
-     .read = read_tsc,
-     .write = write_tsc},
-    {.first = 0x17, .last = 0x17, .feature = FEAT_CMOV, .kind = MSR_READ_ONLY, .vendor = INTEL},
-    {.first = 0x1b,
-     .last = 0x1b,
-     .feature = FEAT_APIC,
-     .kind = MSR_FUNCTION,
-     .read = read_apic_base,
-     .write = write_apic_base},
-    {.first = 0x2a, .last = 0x2a, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
-    {.first = 0x34, .last = 0x34, .feature = FEAT_LM, .kind = MSR_READ_ONLY, .vendor = INTEL},
-    {.first = 0x35,
-     .last = 0x35,
-     .feature = FEAT_LM,
-     .kind = MSR_FUNCTION,
-     .vendor = INTEL,
-     .read = read_thread_count},
-    /* IA32_FEATURE_CONTROL: locked with nothing enabled */
-    {.first = 0x3a,
-     .last = 0x3a,
-     .feature = FEAT_LM,
-     .kind = MSR_READ_ONLY,
-     .vendor = INTEL,
-     .value = 1},
-    {.first = 0x3b,
-     .last = 0x3b,
-     .feature = FEAT_TSC_ADJUST,
-     .kind = MSR_FUNCTION,
-     .read = read_tsc_adjust,
-     .write = write_tsc_adjust},
-    /* IA32_BIOS_UPDT_TRIG: an update is accepted and changes nothing */
-    {.first = 0x79, .last = 0x79, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
-    {.first = 0x8b,
-     .last = 0x8b,
-     .feature = FEAT_CMOV,
-     .kind = MSR_CONSTANT,
-     .value = MICROCODE_LEVEL},
-    /* P6 counters: there, but they do not count */
-    {.first = 0xc1, .last = 0xc2, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
-    /* MSR_FSB_FREQ: 101B, 100 MHz */
-    {.first = 0xcd,
-     .last = 0xcd,
-     .feature = FEAT_LM,
-     .kind = MSR_READ_ONLY,
-     .vendor = INTEL,
-     .value = 5},
-    {.first = 0xce,
-     .last = 0xce,
-     .feature = FEAT_LM,
-     .kind = MSR_FUNCTION,
-     .vendor = INTEL,
-     .read = read_platform_info,
-     .write = write_ignored},
-    /* MSR_PKG_CST_CONFIG_CONTROL: locked */
-    {.first = 0xe2,
-     .last = 0xe2,
-     .feature = FEAT_LM,
-     .kind = MSR_CONSTANT,
-     .vendor = INTEL,
-     .value = 1 << 15},
-    /* IA32_MTRRCAP: write combining, fixed ranges */
-    {.first = 0xfe,
-     .last = 0xfe,
-     .feature = FEAT_MTRR,
-     .kind = MSR_READ_ONLY,
-     .value = 1 << 10 | 1 << 8 | MTRR_VAR_COUNT},
-    {.first = 0x10a,
-     .last = 0x10a,
-     .feature = FEAT_ARCH_CAPABILITIES,
-     .kind = MSR_FUNCTION,
-     .read = read_arch_capabilities},
-    {.first = 0x119, .last = 0x119, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
+    CONSTANT(0x0, 2, MCE, 0), /* P5_MC_ADDR, P5_MC_TYPE */
+    FUNCTION(0x10, 1, TSC, read_tsc, write_tsc),
+    READ_ONLY(0x17, 1, CMOV, 0), /* PLATFORM_ID */
+    FUNCTION(0x1b, 1, APIC, read_apic_base, write_apic_base),
+    CONSTANT(0x2a, 1, CMOV, 0), /* EBL_CR_POWERON */
+    READ_ONLY(0x34, 1, LM, 0),  /* SMI_COUNT */
+    FUNCTION(0x35, 1, LM, read_thread_count, NULL),
+    READ_ONLY(0x3a, 1, LM, 1), /* FEATURE_CONTROL: locked with nothing enabled */
+    FUNCTION(0x3b, 1, TSC_ADJUST, read_tsc_adjust, write_tsc_adjust),
+    CONSTANT(0x79, 1, CMOV, 0), /* BIOS_UPDT_TRIG: an update is accepted and changes nothing */
+    CONSTANT(0x8b, 1, CMOV, MICROCODE_LEVEL),
+    CONSTANT(0xc1, 2, CMOV, 0), /* PERFCTR0, 1: there, but they do not count */
+    READ_ONLY(0xcd, 1, LM, 5),  /* FSB_FREQ: 101B, 100 MHz */
+    FUNCTION(0xce, 1, LM, read_platform_info, write_ignored),
+    CONSTANT(0xe2, 1, LM, 1 << 15), /* PKG_CST_CONFIG_CONTROL: locked */
+    /* MTRRCAP: write combining, fixed ranges */
+    READ_ONLY(0xfe, 1, MTRR, 1 << 10 | 1 << 8 | MTRR_VAR_COUNT),
+    FUNCTION(0x10a, 1, ARCH_CAPABILITIES, read_arch_capabilities, NULL),
+    CONSTANT(0x119, 1, CMOV, 0), /* BBL_CR_CTL */
     /* BBL_CR_CTL3: a 256 KiB L2 cache, configured and enabled (read by systems of the P6 time) */
-    {.first = 0x11e,
-     .last = 0x11e,
-     .feature = FEAT_CMOV,
-     .kind = MSR_CONSTANT,
-     .vendor = INTEL,
-     .value = 1 << 13 | 1 << 8 | 1},
-    {.first = 0x174,
-     .last = 0x174,
-     .feature = FEAT_SEP,
-     .kind = MSR_FIELD,
-     .rule = RULE_ANY,
-     .field = FIELD(sysenter_cs)},
-    {.first = 0x175,
-     .last = 0x175,
-     .feature = FEAT_SEP,
-     .kind = MSR_FIELD,
-     .rule = RULE_CANONICAL,
-     .field = FIELD(sysenter_esp)},
-    {.first = 0x176,
-     .last = 0x176,
-     .feature = FEAT_SEP,
-     .kind = MSR_FIELD,
-     .rule = RULE_CANONICAL,
-     .field = FIELD(sysenter_eip)},
-    {.first = 0x179, .last = 0x179, .feature = FEAT_MCA, .kind = MSR_READ_ONLY, .value = MC_BANKS},
-    {.first = 0x17a,
-     .last = 0x17a,
-     .feature = FEAT_MCA,
-     .kind = MSR_FIELD,
-     .rule = RULE_MCG_STATUS,
-     .field = FIELD(mcg_status)},
-    {.first = 0x186, .last = 0x187, .feature = FEAT_CMOV, .kind = MSR_CONSTANT, .vendor = INTEL},
-    {.first = 0x198,
-     .last = 0x198,
-     .feature = FEAT_LM,
-     .kind = MSR_FUNCTION,
-     .vendor = INTEL,
-     .read = read_perf_status},
-    /* PERF_CTL, CLOCK_MODULATION, THERM_INTERRUPT, THERM_STATUS */
-    {.first = 0x199, .last = 0x19c, .feature = FEAT_LM, .kind = MSR_CONSTANT, .vendor = INTEL},
-    {.first = 0x1a0,
-     .last = 0x1a0,
-     .feature = FEAT_CMOV,
-     .kind = MSR_FUNCTION,
-     .vendor = INTEL,
-     .read = read_misc_enable,
-     .write = write_misc_enable},
-    /* MSR_TEMPERATURE_TARGET: 100 degrees */
-    {.first = 0x1a2,
-     .last = 0x1a2,
-     .feature = FEAT_LM,
-     .kind = MSR_CONSTANT,
-     .vendor = INTEL,
-     .value = 100 << 16},
-    /* IA32_DEBUGCTL, LASTBRANCHFROMIP ... LASTINTTOIP: nothing is recorded */
-    {.first = 0x1d9, .last = 0x1d9, .feature = FEAT_CMOV, .kind = MSR_CONSTANT},
-    {.first = 0x1db, .last = 0x1de, .feature = FEAT_CMOV, .kind = MSR_CONSTANT},
-    {.first = 0x1fc, .last = 0x1fc, .feature = FEAT_LM, .kind = MSR_CONSTANT, .vendor = INTEL},
-    {.first = 0x200,
-     .last = 0x200 + 2 * MTRR_VAR_COUNT - 1,
-     .feature = FEAT_MTRR,
-     .kind = MSR_FIELD,
-     .rule = RULE_MTRR_VAR,
-     .field = FIELD(mtrr_var)},
-    {.first = 0x250,
-     .last = 0x250,
-     .feature = FEAT_MTRR,
-     .kind = MSR_FIELD,
-     .rule = RULE_TYPES,
-     .field = FIELD(mtrr_fix)},
-    {.first = 0x258,
-     .last = 0x259,
-     .feature = FEAT_MTRR,
-     .kind = MSR_FIELD,
-     .rule = RULE_TYPES,
-     .field = FIELD(mtrr_fix[1])},
-    {.first = 0x268,
-     .last = 0x26f,
-     .feature = FEAT_MTRR,
-     .kind = MSR_FIELD,
-     .rule = RULE_TYPES,
-     .field = FIELD(mtrr_fix[3])},
-    {.first = 0x277,
-     .last = 0x277,
-     .feature = FEAT_PAT,
-     .kind = MSR_FIELD,
-     .rule = RULE_PAT,
-     .field = FIELD(pat)},
-    {.first = 0x2ff,
-     .last = 0x2ff,
-     .feature = FEAT_MTRR,
-     .kind = MSR_FIELD,
-     .rule = RULE_MTRR_DEF,
-     .field = FIELD(mtrr_def_type)},
-    {.first = 0x400,
-     .last = 0x400 + 4 * MC_BANKS - 1,
-     .feature = FEAT_MCA,
-     .kind = MSR_FUNCTION,
-     .read = read_mc_bank,
-     .write = write_mc_bank},
-    {.first = 0x6e0,
-     .last = 0x6e0,
-     .feature = FEAT_TSC_DEADLINE,
-     .kind = MSR_FUNCTION,
-     .read = read_deadline,
-     .write = write_deadline},
+    CONSTANT(0x11e, 1, CMOV, 1 << 13 | 1 << 8 | 1),
+    FIELD(0x174, 1, SEP, ANY, sysenter_cs),
+    FIELD(0x175, 1, SEP, CANONICAL, sysenter_esp),
+    FIELD(0x176, 1, SEP, CANONICAL, sysenter_eip),
+    READ_ONLY(0x179, 1, MCA, MC_BANKS),
+    FIELD(0x17a, 1, MCA, MCG_STATUS, mcg_status),
+    CONSTANT(0x186, 2, CMOV, 0), /* PERFEVTSEL0, 1 */
+    FUNCTION(0x198, 1, LM, read_perf_status, NULL),
+    CONSTANT(0x199, 4, LM, 0), /* PERF_CTL, CLOCK_MODULATION, THERM_INTERRUPT, THERM_STATUS */
+    FUNCTION(0x1a0, 1, CMOV, read_misc_enable, write_misc_enable),
+    CONSTANT(0x1a2, 1, LM, 100 << 16), /* TEMPERATURE_TARGET: 100 degrees */
+    CONSTANT(0x1d9, 1, CMOV, 0),       /* DEBUGCTL */
+    CONSTANT(0x1db, 4, CMOV, 0),       /* LASTBRANCHFROMIP ... LASTINTTOIP: nothing is recorded */
+    CONSTANT(0x1fc, 1, LM, 0),         /* POWER_CTL */
+    FIELD(0x200, 2 * MTRR_VAR_COUNT, MTRR, MTRR_VAR, mtrr_var),
+    FIELD(0x250, 1, MTRR, TYPES, mtrr_fix),    /* 64 KiB each */
+    FIELD(0x258, 2, MTRR, TYPES, mtrr_fix[1]), /* 16 KiB */
+    FIELD(0x268, 8, MTRR, TYPES, mtrr_fix[3]), /* 4 KiB */
+    FIELD(0x277, 1, PAT, PAT, pat),
+    FIELD(0x2ff, 1, MTRR, MTRR_DEF, mtrr_def_type),
+    FUNCTION(0x400, 4 * MC_BANKS, MCA, read_mc_bank, write_mc_bank),
+    FUNCTION(0x6e0, 1, TSC_DEADLINE, read_deadline, write_deadline),
 
-    {.first = 0xc0000080,
-     .last = 0xc0000080,
-     .feature = FEAT_BASE,
-     .kind = MSR_FUNCTION,
-     .read = read_efer,
-     .write = write_efer},
-    {.first = 0xc0000081,
-     .last = 0xc0000081,
-     .feature = FEAT_SYSCALL,
-     .kind = MSR_FIELD,
-     .rule = RULE_ANY,
-     .field = FIELD(star)},
-    {.first = 0xc0000082,
-     .last = 0xc0000083,
-     .feature = FEAT_LM,
-     .kind = MSR_FIELD,
-     .rule = RULE_CANONICAL,
-     .field = FIELD(lstar)},
-    {.first = 0xc0000084,
-     .last = 0xc0000084,
-     .feature = FEAT_SYSCALL,
-     .kind = MSR_FIELD,
-     .rule = RULE_32,
-     .field = FIELD(fmask)},
-    {.first = 0xc0000100,
-     .last = 0xc0000101,
-     .feature = FEAT_LM,
-     .kind = MSR_FUNCTION,
-     .read = read_segment_base,
-     .write = write_segment_base},
-    {.first = 0xc0000102,
-     .last = 0xc0000102,
-     .feature = FEAT_LM,
-     .kind = MSR_FIELD,
-     .rule = RULE_CANONICAL,
-     .field = FIELD(kernel_gs_base)},
-    {.first = 0xc0000103,
-     .last = 0xc0000103,
-     .feature = FEAT_BASE,
-     .kind = MSR_FUNCTION,
-     .read = read_tsc_aux,
-     .write = write_tsc_aux},
-
-    /* SYSCFG */
-    {.first = 0xc0010010,
-     .last = 0xc0010010,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    /* HWCR: the TSC counts at the P0 frequency */
-    {.first = 0xc0010015,
-     .last = 0xc0010015,
-     .feature = FEAT_SYSCALL,
-     .kind = MSR_CONSTANT,
-     .vendor = AMD,
-     .value = 1 << 24},
-    /* TOP_MEM, TOP_MEM2 */
-    {.first = 0xc001001a,
-     .last = 0xc001001a,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    {.first = 0xc001001d,
-     .last = 0xc001001d,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    /* NB_CFG, PATCH_LOADER */
-    {.first = 0xc001001f,
-     .last = 0xc0010020,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    /* PSTATE limit, control, status, definitions: one state */
-    {.first = 0xc0010061,
-     .last = 0xc001006b,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    /* LS_CFG, IC_CFG, DC_CFG, BU_CFG */
-    {.first = 0xc0011020,
-     .last = 0xc0011023,
-     .feature = FEAT_SYSCALL,
-     .vendor = AMD,
-     .kind = MSR_CONSTANT},
-    /* DE_CFG: LFENCE is serialising */
-    {.first = 0xc0011029,
-     .last = 0xc0011029,
-     .feature = FEAT_SYSCALL,
-     .kind = MSR_CONSTANT,
-     .vendor = AMD,
-     .value = 1 << 1},
+    FUNCTION(0xc0000080, 1, BASE, read_efer, write_efer),
+    FIELD(0xc0000081, 1, SYSCALL, ANY, star),
+    FIELD(0xc0000082, 2, LM, CANONICAL, lstar), /* and CSTAR */
+    FIELD(0xc0000084, 1, SYSCALL, 32, fmask),
+    FUNCTION(0xc0000100, 2, LM, read_segment_base, write_segment_base),
+    FIELD(0xc0000102, 1, LM, CANONICAL, kernel_gs_base),
+    FUNCTION(0xc0000103, 1, BASE, read_tsc_aux, write_tsc_aux),
 };
 
 _Static_assert(offsetof(struct x86_cpu, cstar) == offsetof(struct x86_cpu, lstar) + 8,
                "LSTAR and CSTAR are one row");
 _Static_assert(MC_BANKS <= sizeof(((struct x86_cpu *)0)->mc_ctl) / 8, "a control per bank");
 
-static bool vendor_matches(const struct cpuid_model *model, enum msr_vendor vendor)
-{
-    /* GenuineIntel and AuthenticAMD: the first letter tells */
-    return vendor == ANY_VENDOR || model->vendor[0] == (vendor == AMD ? 'A' : 'G');
-}
-
 static const struct msr_row *find_row(const struct x86_cpu *cpu, uint32_t index)
 {
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const struct msr_row *row = &rows[i];
 
-        if (index >= row->first && index <= row->last)
-            return cpuid_has(&cpu->cpuid, (enum x86_feature)row->feature) &&
-                           vendor_matches(&cpu->cpuid, (enum msr_vendor)row->vendor)
-                       ? row
-                       : NULL;
+        if (index - row->first < row->count)
+            return cpuid_has(&cpu->cpuid, (enum x86_feature)row->feature) ? row : NULL;
     }
     return NULL;
 }

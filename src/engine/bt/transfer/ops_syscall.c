@@ -1,7 +1,7 @@
 /*
  * SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS. The vendors differ outside 64-bit mode: on AMD
  * processors SYSCALL works in every protected mode and SYSENTER not in long mode, on Intel's it is
- * the other way round. Operating systems choose by CPUID's vendor, so we behave as it says.
+ * the other way round. Operating systems choose by CPUID's vendor, and ours is Intel.
  */
 #include "engine/bt/transfer/descriptor.h"
 #include "engine/bt/transfer/transfer.h"
@@ -15,20 +15,6 @@ enum {
     SYSRET_FLAGS = 0x3c7fd7, /* all but RF and VM (SDM vol. 2, SYSRET) */
     REX_W = 8,
 };
-
-static bool vendor_is(const struct x86_cpu *cpu, const char *vendor)
-{
-    for (unsigned i = 0; i < 12; i++) {
-        if (cpu->cpuid.vendor[i] != vendor[i])
-            return false;
-    }
-    return true;
-}
-
-static bool vendor_amd(const struct x86_cpu *cpu)
-{
-    return vendor_is(cpu, "AuthenticAMD") || vendor_is(cpu, "HygonGenuine");
-}
 
 /* CS and SS of the system (cpl 0) or the user (cpl 3), and the privilege level. */
 static void load_flat(struct x86_cpu *cpu, unsigned cs, uint32_t cs_attr, unsigned ss, unsigned cpl)
@@ -44,25 +30,18 @@ static void load_flat(struct x86_cpu *cpu, unsigned cs, uint32_t cs_attr, unsign
 enum op_result op_syscall(struct x86_cpu *cpu, const struct insn *insn)
 {
     uint64_t next = cpu->rip + insn->len, flags = x86_get_rflags(cpu) & ~(uint64_t)X86_RF;
-    unsigned base = (unsigned)(cpu->star >> 32) & 0xffff, cs = base & 0xfffc;
-    bool from64 = x86_code64(cpu);
+    unsigned base = (unsigned)(cpu->star >> 32) & 0xffff;
     uint32_t before;
 
-    if (!(cpu->efer & X86_EFER_SCE) || (!from64 && (!vendor_amd(cpu) || x86_real_mode(cpu))))
+    if (!(cpu->efer & X86_EFER_SCE) || !x86_code64(cpu))
         return op_raise(cpu, X86_UD);
     before = mode_fingerprint(cpu);
-    if (x86_long_mode(cpu)) {
-        cpu->gpr[X86_RCX] = from64 ? next : (uint32_t)next;
-        cpu->gpr[X86_R11] = flags;
-        cpu->rip = from64 ? cpu->lstar : cpu->cstar;
-        x86_set_rflags(cpu, flags & ~cpu->fmask);
-    } else {
-        cpu->gpr[X86_RCX] = (uint32_t)next;
-        cpu->rip = (uint32_t)cpu->star;
-        x86_set_rflags(cpu, flags & ~(uint64_t)(X86_IF | X86_VM));
-    }
+    cpu->gpr[X86_RCX] = next;
+    cpu->gpr[X86_R11] = flags;
+    cpu->rip = cpu->lstar;
+    x86_set_rflags(cpu, flags & ~cpu->fmask);
     /* The RPL is taken off the selector of CS only. */
-    load_flat(cpu, cs, x86_long_mode(cpu) ? CODE64 : CODE32, (base + 8) & 0xffff, 0);
+    load_flat(cpu, base & 0xfffc, CODE64, (base + 8) & 0xffff, 0);
     mode_note_change(cpu, before);
     return OP_JUMP;
 }
@@ -70,20 +49,17 @@ enum op_result op_syscall(struct x86_cpu *cpu, const struct insn *insn)
 enum op_result op_sysret(struct x86_cpu *cpu, const struct insn *insn)
 {
     unsigned base = (unsigned)(cpu->star >> 48);
-    bool from64 = x86_code64(cpu), to64 = from64 && (insn->rex & REX_W);
+    bool to64 = insn->rex & REX_W;
     unsigned cs = ((base + (to64 ? 16 : 0)) | 3) & 0xffff, ss = ((base + 8) | 3) & 0xffff;
     uint64_t rcx = cpu->gpr[X86_RCX];
     uint32_t before;
 
-    if (!(cpu->efer & X86_EFER_SCE) || (!from64 && (!vendor_amd(cpu) || x86_real_mode(cpu))))
+    if (!(cpu->efer & X86_EFER_SCE) || !x86_code64(cpu))
         return op_raise(cpu, X86_UD);
     if (cpu->cpl != 0 || (to64 && !mmu_canonical(rcx)))
         return op_raise_gp0(cpu);
     before = mode_fingerprint(cpu);
-    if (x86_long_mode(cpu))
-        x86_set_rflags(cpu, cpu->gpr[X86_R11] & SYSRET_FLAGS);
-    else
-        x86_set_rflags(cpu, x86_get_rflags(cpu) | X86_IF);
+    x86_set_rflags(cpu, cpu->gpr[X86_R11] & SYSRET_FLAGS);
     if (cpu->sflags & X86_TF) /* not only behind the next instruction: SYSCALL could not step */
         cpu->mmu->debug_hits |= X86_DR6_BS;
     cpu->rip = to64 ? rcx : (uint32_t)rcx;
@@ -99,8 +75,6 @@ enum op_result op_sysenter(struct x86_cpu *cpu, const struct insn *insn)
     uint32_t before;
 
     (void)insn;
-    if (in_long && vendor_amd(cpu))
-        return op_raise(cpu, X86_UD);
     if (x86_real_mode(cpu) || cs == 0)
         return op_raise_gp0(cpu);
     before = mode_fingerprint(cpu);
@@ -120,8 +94,6 @@ enum op_result op_sysexit(struct x86_cpu *cpu, const struct insn *insn)
     unsigned cs = (base + (to64 ? 32 : 16)) | 3;
     uint32_t before;
 
-    if (x86_long_mode(cpu) && vendor_amd(cpu))
-        return op_raise(cpu, X86_UD);
     if (x86_real_mode(cpu) || base == 0 || cpu->cpl != 0)
         return op_raise_gp0(cpu);
     if (to64 && (!mmu_canonical(rip) || !mmu_canonical(rsp)))
