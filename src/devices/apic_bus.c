@@ -85,6 +85,16 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_message *message)
     return accepted;
 }
 
+bool apic_bus_requested(const struct apic_bus *bus, const struct apic_message *message)
+{
+    for (unsigned i = 0; i < bus->count; i++) {
+        if (is_destination(bus->apics[i], message) &&
+            apic_requested(bus->apics[i], message->vector))
+            return true;
+    }
+    return false;
+}
+
 /* --- inter-processor interrupts (SDM 11.6.1) --- */
 
 void apic_send_ipi(struct local_apic *apic)

@@ -221,6 +221,7 @@ static uint64_t period_ticks(const struct i8254_channel *ch)
 static void arm_edge(struct i8254 *pit, uint64_t now_ns)
 {
     const struct i8254_channel *ch = &pit->channel[0];
+    pit->held = false;
     if (pit->edge_tick == NEVER) {
         timer_cancel(&pit->edge);
         return;
@@ -256,7 +257,8 @@ static void edge_expired(void *ctx, uint64_t now_ns)
     bool slow = period_ticks(ch) >= ticks_of_ns(4 * MIN_EDGE_NS);
     if (slow && behind <= MAX_BEHIND_TICKS && pit->config.edge_waits &&
         pit->config.edge_waits(pit->config.ctx)) {
-        arm_edge(pit, now_ns);
+        pit->held = true;
+        timer_set(&pit->edge, now_ns + ns_of_tick(period_ticks(ch)));
         return;
     }
     irq_line_set(&pit->config.irq, false);
@@ -269,6 +271,12 @@ static void edge_expired(void *ctx, uint64_t now_ns)
     }
     pit->edge_tick = next_rise(ch, edge);
     arm_edge(pit, now_ns);
+}
+
+void i8254_edge_taken(struct i8254 *pit)
+{
+    if (pit->held && !pit->config.edge_waits(pit->config.ctx))
+        arm_edge(pit, vclock_now(pit->config.clock));
 }
 
 static void freeze(struct i8254_channel *ch, uint64_t tick)
@@ -509,6 +517,7 @@ void i8254_reset(struct i8254 *pit)
         pit->channel[i] = (struct i8254_channel){
             .gate = i != 2, .reload = 0x10000, .load_at = NEVER, .frozen = i == 2};
     pit->edge_tick = NEVER;
+    pit->held = false;
     timer_cancel(&pit->edge);
     pit->port61 = 0;
     irq_line_set(&pit->config.irq, false);

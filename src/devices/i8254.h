@@ -21,7 +21,8 @@ struct i8254_config {
     /*
      * The edge before has not been taken yet, the next one would be lost: it is held back then, for
      * up to a second. On hardware only a processor with interrupts disabled lets that happen; here
-     * the host may not have run it. NULL: edges are never held back.
+     * the host may not have run it. i8254_edge_taken ends the wait; without it, the question comes
+     * again after a period. NULL: edges are never held back.
      */
     bool (*edge_waits)(void *ctx);
     void *ctx; /* of edge_waits */
@@ -56,11 +57,14 @@ struct i8254 {
     struct i8254_channel channel[3];
     struct timer edge;  /* the next rising edge of channel 0 */
     uint64_t edge_tick; /* the edge that is to be delivered next; behind time while catching up */
+    bool held;          /* it waits for the one before */
     uint8_t port61;     /* bits 3..0 */
 };
 
 void i8254_init(struct i8254 *pit, const struct i8254_config *config);
 void i8254_reset(struct i8254 *pit);
+/* The processor has taken an interrupt, maybe the one of the edge that waited (edge_waits). */
+void i8254_edge_taken(struct i8254 *pit);
 
 /* The level of a channel's OUT now, and its GATE input (channels 0 and 1 are wired high). */
 bool i8254_out(struct i8254 *pit, unsigned channel);

@@ -16,6 +16,23 @@ enum { /* redirection entry */
 };
 static const uint64_t entry_writable = 0xff0000000001afffull;
 
+static struct apic_message message_of(uint64_t entry)
+{
+    return (struct apic_message){
+        .destination = (uint8_t)(entry >> ENTRY_DESTINATION_SHIFT),
+        .logical = entry & ENTRY_LOGICAL,
+        .delivery = (enum apic_delivery)(entry >> ENTRY_DELIVERY_SHIFT & 7),
+        .vector = (uint8_t)entry,
+        .level = entry & ENTRY_LEVEL,
+    };
+}
+
+/* NMI, INIT and ExtINT are edges whatever the trigger mode says, and have no EOI. */
+static bool is_acknowledged(const struct apic_message *message)
+{
+    return message->delivery == APIC_FIXED || message->delivery == APIC_LOWEST_PRIORITY;
+}
+
 /*
  * Sends the pin's interrupt if its entry and state ask for it. Edges are never held back: on a
  * masked pin they are lost (data sheet 3.2.4, interrupt mask).
@@ -25,17 +42,8 @@ static void service(struct ioapic *ioapic, unsigned pin)
     uint64_t *entry = &ioapic->entries[pin];
     if (*entry & ENTRY_MASKED)
         return;
-    bool level = *entry & ENTRY_LEVEL;
-    struct apic_message message = {
-        .destination = (uint8_t)(*entry >> ENTRY_DESTINATION_SHIFT),
-        .logical = *entry & ENTRY_LOGICAL,
-        .delivery = (enum apic_delivery)(*entry >> ENTRY_DELIVERY_SHIFT & 7),
-        .vector = (uint8_t)*entry,
-        .level = level,
-    };
-    /* NMI, INIT and ExtINT are edges whatever the trigger mode says, and have no EOI. */
-    bool acknowledged = message.delivery == APIC_FIXED || message.delivery == APIC_LOWEST_PRIORITY;
-    if (level && acknowledged) {
+    struct apic_message message = message_of(*entry);
+    if (message.level && is_acknowledged(&message)) {
         if ((*entry & ENTRY_REMOTE_IRR) || !(ioapic->levels >> pin & 1))
             return;
         if (apic_bus_send(ioapic->bus, &message))
@@ -56,6 +64,15 @@ void ioapic_set_pin(void *ctx, unsigned pin, bool level)
     ioapic->levels = level ? ioapic->levels | bit : ioapic->levels & ~bit;
     if (rising)
         service(ioapic, pin);
+}
+
+bool ioapic_edge_waits(const struct ioapic *ioapic, unsigned pin)
+{
+    uint64_t entry = ioapic->entries[pin];
+    if (entry & (ENTRY_MASKED | ENTRY_LEVEL))
+        return false;
+    struct apic_message message = message_of(entry);
+    return is_acknowledged(&message) && apic_bus_requested(ioapic->bus, &message);
 }
 
 void ioapic_end_of_interrupt(void *ctx, uint8_t vector)

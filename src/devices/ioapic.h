@@ -31,6 +31,11 @@ void ioapic_reset(struct ioapic *ioapic);
 void ioapic_destroy(struct ioapic *ioapic);
 /* The pins as an irq_line. */
 void ioapic_set_pin(void *ioapic, unsigned pin, bool level);
+/*
+ * The pin is unmasked and edge-triggered, and the interrupt of its last edge still waits for a
+ * processor: another edge would be lost.
+ */
+bool ioapic_edge_waits(const struct ioapic *ioapic, unsigned pin);
 /* A local APIC's EOI of a level-triggered vector (struct apic_bus_config.eoi). */
 void ioapic_end_of_interrupt(void *ioapic, uint8_t vector);
 

@@ -126,6 +126,11 @@ static void update_intr(struct local_apic *apic)
         apic->config.interrupt(apic->config.ctx);
 }
 
+bool apic_requested(const struct local_apic *apic, uint8_t vector)
+{
+    return test_bit(apic->irr, vector);
+}
+
 bool local_apic_intr_pending(void *ctx)
 {
     struct local_apic *apic = ctx;
@@ -144,6 +149,7 @@ int local_apic_intr_ack(void *ctx)
         if (vector >= 0) {
             clear_bit(apic->irr, (unsigned)vector);
             set_bit(apic->isr, (unsigned)vector);
+            apic_timer_acknowledged(apic);
         }
     }
     /* What is still pending must be announced again: the processor took only one. */
@@ -299,12 +305,11 @@ static void write_lvt(struct local_apic *apic, unsigned index, uint32_t value)
 
 static void write_svr(struct local_apic *apic, uint32_t value)
 {
-    bool was_enabled = apic_software_enabled(apic);
-    apic->svr = value & SVR_WRITABLE;
-    if (was_enabled && !apic_software_enabled(apic)) {
+    if (apic_software_enabled(apic) && !(value & SVR_ENABLE)) {
         for (unsigned i = 0; i < APIC_LVT_COUNT; i++)
-            write_lvt(apic, i, apic->lvt[i]); /* masks them (SDM 11.4.7.2) */
+            write_lvt(apic, i, apic->lvt[i] | LVT_MASKED); /* SDM 11.4.7.2 */
     }
+    apic->svr = value & SVR_WRITABLE;
     update_intr(apic);
 }
 

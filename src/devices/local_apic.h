@@ -9,6 +9,10 @@
  *
  * Everything is called with the machine lock held, except local_apic_intr_pending.
  *
+ * No interrupt of the periodic timer is lost because the host did not run the processor: as long as
+ * the request before waits in IRR the next one is held back, and those owed follow faster, those of
+ * the last second at most.
+ *
  * Deviation: out of RESET the bootstrap processor's LINT0 is unmasked ExtINT (the virtual wire mode
  * of the MultiProcessor Specification 3.6.2.2, normally set by firmware), so that firmware which
  * knows nothing of APICs gets its 8259 interrupts.
@@ -96,6 +100,8 @@ struct local_apic {
     uint32_t initial_count, divide;
     uint32_t first_count; /* what was left to count at start_ns */
     uint64_t start_ns;
+    uint64_t zero;         /* the zero to be delivered next, in ticks after start_ns; see below */
+    bool held;             /* ... when the request before has been dispensed */
     uint64_t tsc_deadline; /* 0: disarmed */
     struct timer timer;
     atomic_bool intr; /* level of the processor's INTR input */
@@ -106,6 +112,8 @@ void apic_bus_init(struct apic_bus *bus, const struct apic_bus_config *config);
 void apic_bus_destroy(struct apic_bus *bus);
 /* Puts a message on the bus. False: no local APIC accepted it. */
 bool apic_bus_send(struct apic_bus *bus, const struct apic_message *message);
+/* A destination of the (fixed or lowest priority) message still has its vector in IRR. */
+bool apic_bus_requested(const struct apic_bus *bus, const struct apic_message *message);
 
 /* Adds a processor's APIC to the bus, in reset state. -1: the bus is full. */
 int local_apic_init(struct local_apic *apic, struct apic_bus *bus,

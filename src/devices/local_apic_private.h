@@ -36,6 +36,8 @@ static inline bool apic_software_enabled(const struct local_apic *apic)
 
 /* An interrupt message or local event reached this APIC. */
 void apic_accept(struct local_apic *apic, enum apic_delivery delivery, uint8_t vector, bool level);
+/* IRR: the vector has been requested and not been dispensed yet. */
+bool apic_requested(const struct local_apic *apic, uint8_t vector);
 /* Latches an error (ESR_*) and raises the error LVT. */
 void apic_error(struct local_apic *apic, uint32_t bit);
 /* Processor priority (SDM 11.8.3.1), 0..255. */
@@ -52,5 +54,7 @@ void apic_timer_set_divide(struct local_apic *apic, uint32_t value);
 /* The timer's LVT changed from old. */
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old);
 void apic_timer_expired(void *apic, uint64_t now_ns);
+/* A request was dispensed, maybe the one that a held back interrupt of the timer waits for. */
+void apic_timer_acknowledged(struct local_apic *apic);
 
 #endif

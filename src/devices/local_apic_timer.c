@@ -4,6 +4,8 @@
 enum { NS_PER_SECOND = 1000000000 };
 /* A guest that asks for more interrupts than the machine can take must not starve itself. */
 enum { MIN_PERIOD_NS = 20000 };
+/* Interrupts that are owed come at this many times the timer's rate. */
+enum { CATCH_UP = 32 };
 
 static unsigned timer_mode(const struct local_apic *apic)
 {
@@ -69,10 +71,26 @@ static void arm_deadline(struct local_apic *apic)
     timer_set(&apic->timer, now + wait);
 }
 
-/* A masked timer counts on, but then nobody needs the host's timer. */
-static void arm(struct local_apic *apic, uint64_t not_before)
+static uint64_t ns_of_ticks(const struct local_apic *apic, uint64_t ticks)
+{
+    return clock_muldiv(ticks * divisor(apic), NS_PER_SECOND, apic->bus->config.timer_hz);
+}
+
+static void arm_zero(struct local_apic *apic, uint64_t not_before)
+{
+    /* Rounded up, so that the counter has really reached zero when the timer fires. */
+    uint64_t deadline = apic->start_ns + ns_of_ticks(apic, apic->zero) + 1;
+    timer_set(&apic->timer, deadline < not_before ? not_before : deadline);
+}
+
+/*
+ * For the state that software has just written, nothing is owed any more. A masked timer counts on,
+ * but then nobody needs the host's timer.
+ */
+static void arm(struct local_apic *apic)
 {
     timer_cancel(&apic->timer);
+    apic->held = false;
     if (apic->lvt[LVT_TIMER] & LVT_MASKED)
         return;
     unsigned mode = timer_mode(apic);
@@ -84,13 +102,45 @@ static void arm(struct local_apic *apic, uint64_t not_before)
     }
     if (mode >= TIMER_TSC_DEADLINE)
         return;
-    uint64_t zero = next_zero(apic);
-    if (zero == 0)
+    apic->zero = next_zero(apic);
+    if (apic->zero)
+        arm_zero(apic, 0);
+}
+
+/* Rates too fast to be reached anyway are not made up for. */
+static bool keeps_count(const struct local_apic *apic)
+{
+    return ns_of_ticks(apic, apic->initial_count) >= 4 * MIN_PERIOD_NS;
+}
+
+static uint64_t soonest(const struct local_apic *apic, uint64_t now_ns)
+{
+    uint64_t gap = ns_of_ticks(apic, apic->initial_count) / CATCH_UP;
+    return now_ns + (gap < MIN_PERIOD_NS ? MIN_PERIOD_NS : gap);
+}
+
+static void deliver_periodic(struct local_apic *apic, uint64_t now_ns)
+{
+    uint8_t vector = apic->lvt[LVT_TIMER] & LVT_VECTOR;
+    if (keeps_count(apic) && apic_requested(apic, vector)) {
+        apic->held = true;
         return;
-    /* Rounded up, so that the counter has really reached zero when the timer fires. */
-    uint64_t ns = clock_muldiv(zero * divisor(apic), NS_PER_SECOND, apic->bus->config.timer_hz) + 1;
-    uint64_t deadline = apic->start_ns + ns;
-    timer_set(&apic->timer, deadline < not_before ? not_before : deadline);
+    }
+    apic_accept(apic, APIC_FIXED, vector, false);
+    uint64_t behind = ns_of_ticks(apic, elapsed_ticks(apic) - apic->zero);
+    if (keeps_count(apic) && behind < NS_PER_SECOND)
+        apic->zero += apic->initial_count;
+    else
+        apic->zero = next_zero(apic);
+    arm_zero(apic, soonest(apic, now_ns));
+}
+
+void apic_timer_acknowledged(struct local_apic *apic)
+{
+    if (!apic->held || apic_requested(apic, apic->lvt[LVT_TIMER] & LVT_VECTOR))
+        return;
+    apic->held = false;
+    arm_zero(apic, soonest(apic, vclock_now(timer_clock(apic))));
 }
 
 void apic_timer_expired(void *ctx, uint64_t now_ns)
@@ -104,9 +154,10 @@ void apic_timer_expired(void *ctx, uint64_t now_ns)
         }
         apic->tsc_deadline = 0;
     }
-    apic_accept(apic, APIC_FIXED, apic->lvt[LVT_TIMER] & LVT_VECTOR, false);
     if (mode == TIMER_PERIODIC)
-        arm(apic, now_ns + MIN_PERIOD_NS);
+        deliver_periodic(apic, now_ns);
+    else
+        apic_accept(apic, APIC_FIXED, apic->lvt[LVT_TIMER] & LVT_VECTOR, false);
 }
 
 /*
@@ -130,7 +181,7 @@ void apic_timer_set_initial(struct local_apic *apic, uint32_t count)
     deliver_due(apic, apic->lvt[LVT_TIMER]);
     apic->initial_count = apic->first_count = count;
     apic->start_ns = vclock_now(timer_clock(apic));
-    arm(apic, 0);
+    arm(apic);
 }
 
 void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
@@ -140,7 +191,7 @@ void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
     apic->first_count = apic_timer_current(apic);
     apic->start_ns = vclock_now(timer_clock(apic));
     apic->divide = value & 0xb;
-    arm(apic, 0);
+    arm(apic);
 }
 
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
@@ -157,7 +208,7 @@ void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
         apic->initial_count = apic->first_count = 0;
         apic->tsc_deadline = 0;
     }
-    arm(apic, 0);
+    arm(apic);
 }
 
 void apic_timer_reset(struct local_apic *apic)
@@ -165,6 +216,7 @@ void apic_timer_reset(struct local_apic *apic)
     timer_cancel(&apic->timer);
     apic->initial_count = apic->first_count = apic->divide = 0;
     apic->start_ns = 0;
+    apic->held = false;
     apic->tsc_deadline = 0;
 }
 
@@ -181,7 +233,7 @@ int local_apic_tsc_deadline(void *ctx, bool write, uint64_t *value)
     } else if (active) {
         deliver_due(apic, apic->lvt[LVT_TIMER]);
         apic->tsc_deadline = *value;
-        arm(apic, 0);
+        arm(apic);
     }
     return 0;
 }

@@ -89,7 +89,9 @@ static struct irq_line isa_irq(struct pc *pc, unsigned irq)
 
 static bool timer_edge_waits(void *ctx)
 {
-    return i8259_edge_waits(&((struct pc *)ctx)->pic, IRQ_TIMER);
+    const struct pc *pc = ctx;
+    return i8259_edge_waits(&pc->pic, IRQ_TIMER) ||
+           ioapic_edge_waits(&pc->ioapic, IOAPIC_PIN_TIMER);
 }
 
 static int pic_ack(void *ctx)
@@ -493,6 +495,7 @@ static int platform_intr_ack(void *ctx)
     struct pc *pc = ctx;
     pthread_mutex_lock(as_lock(pc->as));
     int vector = local_apic_intr_ack(&pc->apic);
+    i8254_edge_taken(&pc->pit);
     pthread_mutex_unlock(as_lock(pc->as));
     return vector;
 }

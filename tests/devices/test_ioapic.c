@@ -125,6 +125,30 @@ static void test_edge(void **state)
     assert_int_equal(take(), -1);
 }
 
+static void test_edge_waits(void **state)
+{
+    (void)state;
+    static const uint32_t entries[] = {0x34, 0x134, 0x834}; /* fixed, lowest priority, logical */
+    local_apic_write(&rig.apic, 0xd0, 0x01000000);
+    for (unsigned i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        wr(0x11 + 2 * 4, entries[i] & 0x800 ? 0x01000000 : 0);
+        wr(0x10 + 2 * 4, entries[i]);
+        assert_false(ioapic_edge_waits(&rig.ioapic, 4));
+        set(4, true);
+        assert_true(ioapic_edge_waits(&rig.ioapic, 4));
+        wr(0x10 + 2 * 4, 0x10000 | entries[i]);
+        assert_false(ioapic_edge_waits(&rig.ioapic, 4));
+        wr(0x10 + 2 * 4, entries[i]);
+        assert_int_equal(take(), 0x34);
+        assert_false(ioapic_edge_waits(&rig.ioapic, 4)); /* IRR is free again */
+        eoi();
+        set(4, false);
+    }
+    wr(0x10 + 2 * 4, 0x8034);
+    set(4, true);
+    assert_false(ioapic_edge_waits(&rig.ioapic, 4)); /* no edge */
+}
+
 static void test_level(void **state)
 {
     (void)state;
@@ -201,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_edge_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_level, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eoi_register, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delivery_modes, setup, teardown),

@@ -434,6 +434,56 @@ static void test_timer_periodic(void **state)
     board_run_until(board, 50 * 100000 + 1000000);
 }
 
+/* Nobody runs the processor for a while: no interrupt of the last second is lost. */
+static void test_periodic_timer_catches_up(void **state)
+{
+    (void)state;
+    struct board *board = &rig.board;
+    enable_all();
+    wr(0x3e0, 0xb);
+    wr(0x320, 0x20031);
+    wr(0x380, 400000); /* 4 ms */
+    board_run_until(board, 4000001);
+    assert_int_equal(ack(0), 0x31);
+    wr(0xb0, 0);
+    board->clock.paused_ns = 42000000; /* the host was busy: 9 more are due */
+    unsigned taken = 0;
+    for (uint64_t ns = 42000000; ns < 43999000; ns += 1000) {
+        board_run_until(board, ns);
+        if (!pending(0))
+            continue;
+        assert_int_equal(ack(0), 0x31);
+        wr(0xb0, 0);
+        taken++;
+    }
+    assert_int_equal(taken, 9);
+    /* Nor while the processor has interrupts off, and a masked interrupt needs no host timer. */
+    board_run_until(board, 84000001);
+    assert_true(pending(0));
+    assert_false(timer_armed(&rig.cpu[0].apic.timer));
+    for (taken = 0; pending(0); taken++) {
+        assert_int_equal(ack(0), 0x31);
+        board_run_until(board, board->clock.paused_ns + 125001); /* a 32nd of the period */
+        wr(0xb0, 0);
+    }
+    assert_int_equal(taken, 11);
+    /* What is more than a second old is forgotten. */
+    board_run_until(board, 8400000000);
+    for (taken = 0; pending(0); taken++) {
+        assert_int_equal(ack(0), 0x31);
+        wr(0xb0, 0);
+        board_run_until(board, board->clock.paused_ns + 125001);
+    }
+    assert_in_range(taken, 2, 3);
+    /* A newly started timer owes nothing. */
+    board_run_until(board, board->clock.paused_ns + 40000000);
+    wr(0x380, 400000);
+    assert_int_equal(ack(0), 0x31);
+    wr(0xb0, 0);
+    board_run_until(board, board->clock.paused_ns + 3999999);
+    assert_false(pending(0));
+}
+
 /* A new mode neither restarts nor moves the count, and does not wake a timer that has stopped. */
 static void test_timer_mode_change(void **state)
 {
@@ -491,6 +541,23 @@ static void test_timer_written_when_due(void **state)
         wr(0x320, 0x31);
         wr(0x380, 0);
     }
+}
+
+/* The interrupt that is due when software disables the APIC has been requested already. */
+static void test_timer_due_at_software_disable(void **state)
+{
+    (void)state;
+    enable_all();
+    wr(0x3e0, 0xb);
+    wr(0x320, 0x31);
+    wr(0x380, 1000); /* 10 us */
+    rig.board.clock.paused_ns += 10001;
+    wr(0xf0, 0xff);
+    assert_false(pending(0));
+    assert_int_equal(rd(0x320), 0x10031);
+    assert_int_equal(rd(0x210), 1u << 0x11); /* held in IRR (SDM 11.4.7.2) */
+    wr(0xf0, 0x1ff);
+    assert_int_equal(ack(0), 0x31);
 }
 
 static void test_tsc_deadline(void **state)
@@ -608,6 +675,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_timer_one_shot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_divisors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_periodic, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_periodic_timer_catches_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timer_due_at_software_disable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_mode_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_written_when_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
