@@ -53,7 +53,7 @@ void apic_timer_set_initial(struct local_apic *apic, uint32_t count);
 void apic_timer_set_divide(struct local_apic *apic, uint32_t value);
 /* The timer's LVT changed from old. */
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old);
-void apic_timer_expired(void *apic, uint64_t now_ns);
+void apic_timer_expired(void *apic, uint64_t now);
 /* A request was dispensed, maybe the one that a held back interrupt of the timer waits for. */
 void apic_timer_acknowledged(struct local_apic *apic);
 

@@ -1,4 +1,9 @@
-/* The APIC timer (SDM 11.5.4): one-shot, periodic, TSC deadline; counted from the virtual clock. */
+/*
+ * The APIC timer (SDM 11.5.4): one-shot, periodic, TSC deadline; counted from the virtual clock.
+ *
+ * Whatever handles one event reads the clock once: between two readings the counter may reach zero,
+ * which then would be past for one half of the work and still to come for the other.
+ */
 #include "devices/local_apic_private.h"
 
 enum { NS_PER_SECOND = 1000000000 };
@@ -24,17 +29,33 @@ static uint64_t divisor(const struct local_apic *apic)
     return code == 7 ? 1 : 2ull << code;
 }
 
-static uint64_t elapsed_ticks(const struct local_apic *apic)
+static uint64_t now_ns(const struct local_apic *apic)
 {
-    uint64_t ns = vclock_now(timer_clock(apic)) - apic->start_ns;
+    return vclock_now(timer_clock(apic));
+}
+
+static uint64_t ticks_of_ns(const struct local_apic *apic, uint64_t ns)
+{
     return clock_muldiv(ns, apic->bus->config.timer_hz, NS_PER_SECOND * divisor(apic));
 }
 
-static uint32_t count_in_mode(const struct local_apic *apic, unsigned mode)
+/* The first ns at which so many ticks have passed. */
+static uint64_t ns_of_ticks(const struct local_apic *apic, uint64_t ticks)
+{
+    uint64_t ns = clock_muldiv(ticks * divisor(apic), NS_PER_SECOND, apic->bus->config.timer_hz);
+    return ticks_of_ns(apic, ns) < ticks ? ns + 1 : ns;
+}
+
+static uint64_t elapsed_ticks(const struct local_apic *apic, uint64_t now)
+{
+    return ticks_of_ns(apic, now - apic->start_ns);
+}
+
+static uint32_t count_in_mode(const struct local_apic *apic, unsigned mode, uint64_t now)
 {
     if (apic->first_count == 0 || mode >= TIMER_TSC_DEADLINE)
         return 0;
-    uint64_t ticks = elapsed_ticks(apic);
+    uint64_t ticks = elapsed_ticks(apic, now);
     if (ticks < apic->first_count)
         return apic->first_count - (uint32_t)ticks;
     if (mode == TIMER_ONE_SHOT || apic->initial_count == 0)
@@ -44,13 +65,13 @@ static uint32_t count_in_mode(const struct local_apic *apic, unsigned mode)
 
 uint32_t apic_timer_current(const struct local_apic *apic)
 {
-    return count_in_mode(apic, timer_mode(apic));
+    return count_in_mode(apic, timer_mode(apic), now_ns(apic));
 }
 
 /* Ticks after start_ns at which the counter reaches zero next; 0: never. */
-static uint64_t next_zero(const struct local_apic *apic)
+static uint64_t next_zero(const struct local_apic *apic, uint64_t now)
 {
-    uint64_t ticks = elapsed_ticks(apic);
+    uint64_t ticks = elapsed_ticks(apic, now);
     if (apic->first_count == 0 || ticks < apic->first_count)
         return apic->first_count;
     if (timer_mode(apic) == TIMER_ONE_SHOT || apic->initial_count == 0)
@@ -62,7 +83,7 @@ static uint64_t next_zero(const struct local_apic *apic)
 static void arm_deadline(struct local_apic *apic)
 {
     const struct vclock *clock = timer_clock(apic);
-    uint64_t now = vclock_now(clock), tsc = vclock_tsc(clock), wait = 0;
+    uint64_t now = now_ns(apic), tsc = vclock_tsc(clock), wait = 0;
     if (apic->tsc_deadline > tsc) {
         unsigned __int128 ns =
             (unsigned __int128)(apic->tsc_deadline - tsc) * NS_PER_SECOND / clock->tsc_hz + 1;
@@ -71,15 +92,9 @@ static void arm_deadline(struct local_apic *apic)
     timer_set(&apic->timer, now + wait);
 }
 
-static uint64_t ns_of_ticks(const struct local_apic *apic, uint64_t ticks)
-{
-    return clock_muldiv(ticks * divisor(apic), NS_PER_SECOND, apic->bus->config.timer_hz);
-}
-
 static void arm_zero(struct local_apic *apic, uint64_t not_before)
 {
-    /* Rounded up, so that the counter has really reached zero when the timer fires. */
-    uint64_t deadline = apic->start_ns + ns_of_ticks(apic, apic->zero) + 1;
+    uint64_t deadline = apic->start_ns + ns_of_ticks(apic, apic->zero);
     timer_set(&apic->timer, deadline < not_before ? not_before : deadline);
 }
 
@@ -87,7 +102,7 @@ static void arm_zero(struct local_apic *apic, uint64_t not_before)
  * For the state that software has just written, nothing is owed any more. A masked timer counts on,
  * but then nobody needs the host's timer.
  */
-static void arm(struct local_apic *apic)
+static void arm(struct local_apic *apic, uint64_t now)
 {
     timer_cancel(&apic->timer);
     apic->held = false;
@@ -98,11 +113,11 @@ static void arm(struct local_apic *apic)
         if (apic->tsc_deadline > vclock_tsc(timer_clock(apic)))
             arm_deadline(apic);
         else
-            apic_timer_expired(apic, vclock_now(timer_clock(apic)));
+            apic_timer_expired(apic, now);
     }
     if (mode >= TIMER_TSC_DEADLINE)
         return;
-    apic->zero = next_zero(apic);
+    apic->zero = next_zero(apic, now);
     if (apic->zero)
         arm_zero(apic, 0);
 }
@@ -113,13 +128,13 @@ static bool keeps_count(const struct local_apic *apic)
     return ns_of_ticks(apic, apic->initial_count) >= 4 * MIN_PERIOD_NS;
 }
 
-static uint64_t soonest(const struct local_apic *apic, uint64_t now_ns)
+static uint64_t soonest(const struct local_apic *apic, uint64_t now)
 {
     uint64_t gap = ns_of_ticks(apic, apic->initial_count) / CATCH_UP;
-    return now_ns + (gap < MIN_PERIOD_NS ? MIN_PERIOD_NS : gap);
+    return now + (gap < MIN_PERIOD_NS ? MIN_PERIOD_NS : gap);
 }
 
-static void deliver_periodic(struct local_apic *apic, uint64_t now_ns)
+static void deliver_periodic(struct local_apic *apic, uint64_t now)
 {
     uint8_t vector = apic->lvt[LVT_TIMER] & LVT_VECTOR;
     if (keeps_count(apic) && apic_requested(apic, vector)) {
@@ -127,12 +142,12 @@ static void deliver_periodic(struct local_apic *apic, uint64_t now_ns)
         return;
     }
     apic_accept(apic, APIC_FIXED, vector, false);
-    uint64_t behind = ns_of_ticks(apic, elapsed_ticks(apic) - apic->zero);
+    uint64_t behind = ns_of_ticks(apic, elapsed_ticks(apic, now) - apic->zero);
     if (keeps_count(apic) && behind < NS_PER_SECOND)
         apic->zero += apic->initial_count;
     else
-        apic->zero = next_zero(apic);
-    arm_zero(apic, soonest(apic, now_ns));
+        apic->zero = next_zero(apic, now);
+    arm_zero(apic, soonest(apic, now));
 }
 
 void apic_timer_acknowledged(struct local_apic *apic)
@@ -140,10 +155,10 @@ void apic_timer_acknowledged(struct local_apic *apic)
     if (!apic->held || apic_requested(apic, apic->lvt[LVT_TIMER] & LVT_VECTOR))
         return;
     apic->held = false;
-    arm_zero(apic, soonest(apic, vclock_now(timer_clock(apic))));
+    arm_zero(apic, soonest(apic, now_ns(apic)));
 }
 
-void apic_timer_expired(void *ctx, uint64_t now_ns)
+void apic_timer_expired(void *ctx, uint64_t now)
 {
     struct local_apic *apic = ctx;
     unsigned mode = timer_mode(apic);
@@ -155,7 +170,7 @@ void apic_timer_expired(void *ctx, uint64_t now_ns)
         apic->tsc_deadline = 0;
     }
     if (mode == TIMER_PERIODIC)
-        deliver_periodic(apic, now_ns);
+        deliver_periodic(apic, now);
     else
         apic_accept(apic, APIC_FIXED, apic->lvt[LVT_TIMER] & LVT_VECTOR, false);
 }
@@ -164,9 +179,9 @@ void apic_timer_expired(void *ctx, uint64_t now_ns)
  * What has run out has interrupted: it is delivered in the old mode before software's write changes
  * or stops the timer, although the host's timer may come later.
  */
-static void deliver_due(struct local_apic *apic, uint32_t lvt)
+static void deliver_due(struct local_apic *apic, uint32_t lvt, uint64_t now)
 {
-    if (!timer_armed(&apic->timer) || apic->timer.deadline > vclock_now(timer_clock(apic)))
+    if (!timer_armed(&apic->timer) || apic->timer.deadline > now)
         return;
     timer_cancel(&apic->timer);
     if ((lvt & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT == TIMER_TSC_DEADLINE)
@@ -178,37 +193,41 @@ void apic_timer_set_initial(struct local_apic *apic, uint32_t count)
 {
     if (timer_mode(apic) >= TIMER_TSC_DEADLINE)
         return;
-    deliver_due(apic, apic->lvt[LVT_TIMER]);
+    uint64_t now = now_ns(apic);
+    deliver_due(apic, apic->lvt[LVT_TIMER], now);
     apic->initial_count = apic->first_count = count;
-    apic->start_ns = vclock_now(timer_clock(apic));
-    arm(apic);
+    apic->start_ns = now;
+    arm(apic, now);
 }
 
 void apic_timer_set_divide(struct local_apic *apic, uint32_t value)
 {
-    deliver_due(apic, apic->lvt[LVT_TIMER]);
+    uint64_t now = now_ns(apic);
+    deliver_due(apic, apic->lvt[LVT_TIMER], now);
     /* The count goes on from where it is, at the new rate. */
-    apic->first_count = apic_timer_current(apic);
-    apic->start_ns = vclock_now(timer_clock(apic));
+    apic->first_count = count_in_mode(apic, timer_mode(apic), now);
+    apic->start_ns = now;
     apic->divide = value & 0xb;
-    arm(apic);
+    arm(apic, now);
 }
 
 void apic_timer_lvt_written(struct local_apic *apic, uint32_t old)
 {
     uint32_t changed = (old ^ apic->lvt[LVT_TIMER]) & LVT_TIMER_MODE;
-    deliver_due(apic, old);
+    unsigned old_mode = (old & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT;
+    uint64_t now = now_ns(apic);
+    deliver_due(apic, old, now);
     /* The count goes on from where the old mode had brought it. */
     if (changed) {
-        apic->first_count = count_in_mode(apic, (old & LVT_TIMER_MODE) >> LVT_TIMER_MODE_SHIFT);
-        apic->start_ns = vclock_now(timer_clock(apic));
+        apic->first_count = count_in_mode(apic, old_mode, now);
+        apic->start_ns = now;
     }
     /* Entering or leaving TSC-deadline mode disarms the timer (SDM 11.5.4.1). */
     if (changed & (2u << LVT_TIMER_MODE_SHIFT)) {
         apic->initial_count = apic->first_count = 0;
         apic->tsc_deadline = 0;
     }
-    arm(apic);
+    arm(apic, now);
 }
 
 void apic_timer_reset(struct local_apic *apic)
@@ -231,9 +250,10 @@ int local_apic_tsc_deadline(void *ctx, bool write, uint64_t *value)
             apic->tsc_deadline = 0;
         *value = active ? apic->tsc_deadline : 0;
     } else if (active) {
-        deliver_due(apic, apic->lvt[LVT_TIMER]);
+        uint64_t now = now_ns(apic);
+        deliver_due(apic, apic->lvt[LVT_TIMER], now);
         apic->tsc_deadline = *value;
-        arm(apic);
+        arm(apic, now);
     }
     return 0;
 }

@@ -434,6 +434,30 @@ static void test_timer_periodic(void **state)
     board_run_until(board, 50 * 100000 + 1000000);
 }
 
+/*
+ * A count of 1 ns has run out before the write that starts it is over, as a longer one has when the
+ * host stops the processor in the middle. Its interrupt comes.
+ */
+static void test_count_that_runs_out_while_it_is_written(void **state)
+{
+    (void)state;
+    enable_all();
+    vclock_init(&rig.board.clock);
+    wr(0x3e0, 0xb);
+    wr(0x320, 0x31);
+    for (unsigned i = 0; i < 1000; i++) {
+        wr(0x380, 1 + i % 200);
+        if (i % 3 == 0)
+            wr(0x320, 0x31); /* as it is */
+        while (!pending(0)) {
+            assert_true(timer_armed(&rig.cpu[0].apic.timer));
+            timer_queue_run(&rig.board.timers);
+        }
+        assert_int_equal(ack(0), 0x31);
+        wr(0xb0, 0);
+    }
+}
+
 /* Nobody runs the processor for a while: no interrupt of the last second is lost. */
 static void test_periodic_timer_catches_up(void **state)
 {
@@ -674,6 +698,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lint1_nmi_and_level_lint0, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_one_shot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_divisors, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_count_that_runs_out_while_it_is_written, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_timer_periodic, setup, teardown),
         cmocka_unit_test_setup_teardown(test_periodic_timer_catches_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_due_at_software_disable, setup, teardown),
