@@ -193,7 +193,11 @@ void segments_hide_inner(struct x86_cpu *cpu, unsigned cpl)
         struct x86_segment *seg = &cpu->seg[data[i]];
         uint32_t conforming = X86_AR_CODE | X86_AR_EC;
 
-        if ((seg->attr & X86_AR_UNUSABLE) || (seg->attr & conforming) == conforming)
+        if (seg->attr & X86_AR_UNUSABLE) {
+            seg->selector = 0; /* a null selector loses its RPL */
+            continue;
+        }
+        if ((seg->attr & conforming) == conforming)
             continue;
         if ((seg->attr & X86_AR_DPL) >> X86_AR_DPL_SHIFT < cpl) {
             uint64_t base = seg->base;

@@ -227,7 +227,10 @@ void segment_fill_8086(struct x86_cpu *cpu, enum x86_segreg seg, uint16_t select
 void segment_fill_flat(struct x86_segment *seg, uint16_t selector, uint32_t attr);
 /* CS: as segment_fill; in 64-bit mode base is 0. RPL of the selector becomes cpl; sets cpl. */
 void segment_fill_code(struct x86_cpu *cpu, const struct descriptor *d, unsigned cpl);
-/* A return to an outer level takes away data segments that cpl may not see (SDM vol. 3, 5.8.6). */
+/*
+ * A return to an outer level takes away data segments that cpl may not see (SDM vol. 3, 5.8.6), and
+ * null selectors become 0 whatever their RPL (vol. 2, IRET and RET); bases of FS and GS stay.
+ */
 void segments_hide_inner(struct x86_cpu *cpu, unsigned cpl);
 
 /* rip must lie in the code segment d (canonical for 64-bit code): 0, or -1 with #GP(0). */

@@ -372,6 +372,34 @@ static void run_hidden(const struct way *way)
     }
 }
 
+static void run_null_data(const struct way *way)
+{
+    uintptr_t wanted;
+    struct visit_end end;
+
+    for (unsigned i = 0; i < 4 * 4 * 4; i++) {
+        struct jump j = {way, i & 3, i >> 2 & 3, 0};
+        unsigned selector = i >> 4;
+        struct visit_state in = probe_state(way->bits, j.cpl, way->place);
+        struct frame frame = frame_make(&j);
+
+        if (j.to < j.cpl)
+            continue;
+        matrix_case("null data segments", way->bits << 8 | j.cpl << 4 | j.to, selector, 0,
+                    way->form);
+        /* The way to an inner level ran through an IRET that took the RPL away already. */
+        wanted = j.to == 0 ? selector : 0;
+        in.ds = in.es = in.fs = in.gs = selector;
+        frame_write(&j, in.sp, &frame);
+        visit(&in, &end);
+        expect_done(&end);
+        check("DS", end.regs.ds, wanted);
+        check("ES", end.regs.es, wanted);
+        check("FS", end.regs.fs, wanted);
+        check("GS", end.regs.gs, wanted);
+    }
+}
+
 static void run_released(unsigned bits, unsigned size)
 {
     static const uint16_t releases[] = {2, 4, 8, 0x30, 0x80};
@@ -421,6 +449,7 @@ static void run_way(const struct way *way)
     run_targets(way);
     run_pages(way);
     run_hidden(way);
+    run_null_data(way);
 }
 
 void matrix_main(void)
