@@ -176,6 +176,44 @@ static struct cpuid_regs leaf_xsave(const struct x86_cpu *cpu, uint32_t subleaf)
     return (struct cpuid_regs){0};
 }
 
+struct ratio {
+    uint64_t numerator, denominator;
+};
+
+/* The distance of r from value / unit, times r.denominator * unit. */
+static uint64_t ratio_distance(struct ratio r, uint64_t value, uint64_t unit)
+{
+    uint64_t product = r.numerator * unit, exact = value * r.denominator;
+
+    return product > exact ? product - exact : exact - product;
+}
+
+/* The nearest to value / unit with a denominator up to max >= 1, by continued fractions. */
+static struct ratio nearest_ratio(uint64_t value, uint64_t unit, uint64_t max)
+{
+    struct ratio before = {0, 1}, last = {1, 0};
+    uint64_t dividend = value, divisor = unit;
+
+    while (divisor) {
+        uint64_t term = dividend / divisor, rest = dividend % divisor;
+        uint64_t fits = last.denominator ? (max - before.denominator) / last.denominator : term;
+        uint64_t factor = term < fits ? term : fits;
+        struct ratio next = {factor * last.numerator + before.numerator,
+                             factor * last.denominator + before.denominator};
+
+        if (term > fits) /* between the last two: not necessarily nearer than the last */
+            return ratio_distance(next, value, unit) * last.denominator <
+                           ratio_distance(last, value, unit) * next.denominator
+                       ? next
+                       : last;
+        before = last;
+        last = next;
+        dividend = divisor;
+        divisor = rest;
+    }
+    return last;
+}
+
 /*
  * TSC frequency = crystal * EBX / EAX. The crystal must be the clock of the local APIC timer,
  * because Linux derives that from it, and crystal in kHz times EBX must fit 32 bits, because Linux
@@ -184,26 +222,15 @@ static struct cpuid_regs leaf_xsave(const struct x86_cpu *cpu, uint32_t subleaf)
 static struct cpuid_regs leaf_tsc(const struct cpuid_model *model)
 {
     uint64_t crystal = model->apic_hz / 1000, tsc = model->tsc_hz / 1000;
-    uint64_t best_error = UINT64_MAX;
     struct cpuid_regs r = {.ecx = (uint32_t)model->apic_hz};
 
     if (!crystal || !tsc || model->apic_hz > UINT32_MAX)
         return (struct cpuid_regs){0};
-    for (uint64_t denominator = 1; denominator * tsc <= UINT32_MAX - crystal; denominator++) {
-        uint64_t numerator = (tsc * denominator + crystal / 2) / crystal;
-        uint64_t product = numerator * crystal;
-        uint64_t exact = tsc * denominator;
-        /* in units of 1/1024 kHz, to compare fractions */
-        uint64_t error =
-            ((product > exact ? product - exact : exact - product) << 10) / denominator;
+    if (tsc <= UINT32_MAX - crystal) {
+        struct ratio best = nearest_ratio(tsc, crystal, (UINT32_MAX - crystal) / tsc);
 
-        if (numerator && error < best_error) {
-            best_error = error;
-            r.eax = (uint32_t)denominator;
-            r.ebx = (uint32_t)numerator;
-        }
-        if (error == 0)
-            break;
+        r.eax = (uint32_t)best.denominator;
+        r.ebx = (uint32_t)best.numerator;
     }
     return r;
 }

@@ -362,6 +362,42 @@ static void frequencies(void **state)
     assert_true(cpuid_query(&cpu, 0x80000007, 0).edx & 1u << 8);
 }
 
+/* The distance of crystal * numerator / denominator from tsc, times denominator. */
+static uint64_t ratio_error(uint64_t tsc, uint64_t crystal, uint64_t numerator,
+                            uint64_t denominator)
+{
+    uint64_t product = crystal * numerator, exact = tsc * denominator;
+
+    return product > exact ? product - exact : exact - product;
+}
+
+/* Against a search over all denominators that Linux's 32 bits leave room for. */
+static void crystal_ratio_is_the_nearest(void **state)
+{
+    static const uint64_t apic[] = {1000000, 24000, 100000, 16667, 3};
+    static struct x86_cpu cpu;
+
+    (void)state;
+    make_cpu(&cpu, "max");
+    for (uint64_t i = 0; i < 500; i++) {
+        uint64_t crystal = apic[i % (sizeof(apic) / sizeof(apic[0]))];
+        uint64_t tsc = 400000 + i * 7919 % 4600000, allowed = (UINT32_MAX - crystal) / tsc;
+        struct cpuid_regs r;
+
+        cpu.cpuid.tsc_hz = tsc * 1000;
+        cpu.cpuid.apic_hz = crystal * 1000;
+        r = cpuid_query(&cpu, 0x15, 0);
+        assert_in_range(r.eax, 1, allowed);
+        assert_true(crystal * r.ebx <= UINT32_MAX);
+        for (uint64_t d = 1; d <= allowed; d++) {
+            uint64_t nearest = (tsc * d + crystal / 2) / crystal;
+
+            assert_true(ratio_error(tsc, crystal, r.ebx, r.eax) * d <=
+                        ratio_error(tsc, crystal, nearest, d) * r.eax);
+        }
+    }
+}
+
 static void hypervisor_leaves(void **state)
 {
     static struct x86_cpu cpu;
@@ -407,6 +443,7 @@ int main(void)
         cmocka_unit_test(cache_sizes),
         cmocka_unit_test(xsave_leaves),
         cmocka_unit_test(frequencies),
+        cmocka_unit_test(crystal_ratio_is_the_nearest),
         cmocka_unit_test(hypervisor_leaves),
         cmocka_unit_test(address_widths),
     };
