@@ -12,6 +12,7 @@
 # and with --all, for the tests,
 #   xen  memtest-x64  memtest-ia32                  the hypervisor (unzipped), Memtest86+
 #   ovmf  u-boot                                    firmware images: UEFI, and U-Boot for 64 bits
+#   selftests.tar                                   Linux's own tests of x86, as source
 #
 # apt gets a private configuration (both architectures, own lists, empty status), so the system's
 # own lists and dpkg architectures stay as they are and no root is needed. A complete DIR is left
@@ -21,7 +22,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 refresh=no
 needed="vmlinuz-amd64 vmlinuz-686-pae vmlinuz-686 busybox-amd64 busybox-i386"
-others="xen memtest-x64 memtest-ia32 ovmf u-boot"
+others="xen memtest-x64 memtest-ia32 ovmf u-boot selftests.tar"
 while :; do
     case ${1:-} in
     --refresh) refresh=yes ;;
@@ -174,6 +175,19 @@ get_file() {
     grep -qx "# $deb" "$cache/packages.txt" || echo "# $deb" >>"$cache/packages.txt"
 }
 
+# One folder of the kernel's source, what its files include by path, and nothing else.
+get_selftests() {
+    get_file linux-source-6.1 './usr/src/linux-source-6.1.tar.xz' "$cache/source.tar.xz"
+    mkdir -p "$cache/source"
+    tar -xf "$cache/source.tar.xz" -C "$cache/source" --strip-components 1 \
+        linux-source-6.1/tools/testing/selftests/x86 \
+        linux-source-6.1/tools/testing/selftests/kselftest.h \
+        linux-source-6.1/arch/x86/include/asm/desc_defs.h || fail "no self-tests in the source"
+    tar -cf "$guests/selftests.tar" -C "$cache/source" --sort=name --mtime=@0 --owner=0 --group=0 \
+        arch tools
+    rm -rf "$cache/source" "$cache/source.tar.xz"
+}
+
 get_others() {
     get_file xen-hypervisor-4.17-amd64 './boot/xen-*.gz' "$cache/xen.gz"
     gzip -dc "$cache/xen.gz" >"$guests/xen"
@@ -181,6 +195,7 @@ get_others() {
     get_file memtest86+ './boot/memtest86+ia32.bin' "$guests/memtest-ia32"
     get_file ovmf './usr/share/ovmf/OVMF.fd' "$guests/ovmf"
     get_file u-boot-qemu './usr/lib/u-boot/qemu-x86_64/u-boot.rom' "$guests/u-boot"
+    get_selftests
 }
 
 get_packages() {
