@@ -1,6 +1,7 @@
 /*
- * Moving bytes without vector registers. Code that runs while guest x87/SSE/AVX state is live in
- * host registers must not call memcpy and friends: libc implements them with vector moves.
+ * Numbers of 1 to 8 bytes at any alignment, and moving bytes without vector registers. Code that
+ * runs while guest x87/SSE/AVX state is live in host registers must not call memcpy and friends:
+ * libc implements them with vector moves.
  */
 #ifndef VD_BASE_BYTES_H
 #define VD_BASE_BYTES_H
@@ -44,6 +45,30 @@ static inline void bytes_copy(void *to, const void *from, size_t n)
     } else {
         __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
     }
+}
+
+/* Mask of a number of n bytes, 1 to 8. */
+static inline uint64_t bytes_mask(unsigned n)
+{
+    return n >= 8 ? UINT64_MAX : (1ull << (8 * n)) - 1;
+}
+
+/* The little-endian number of 2, 4 or 8 bytes at p. */
+static inline uint64_t bytes_load(const void *p, unsigned n)
+{
+    if (n == 8)
+        return ((const struct bytes_u64 *)p)->v;
+    return n == 4 ? ((const struct bytes_u32 *)p)->v : ((const struct bytes_u16 *)p)->v;
+}
+
+static inline void bytes_store(void *p, unsigned n, uint64_t value)
+{
+    if (n == 8)
+        ((struct bytes_u64 *)p)->v = value;
+    else if (n == 4)
+        ((struct bytes_u32 *)p)->v = (uint32_t)value;
+    else
+        ((struct bytes_u16 *)p)->v = (uint16_t)value;
 }
 
 /* Sets n bytes to value. */

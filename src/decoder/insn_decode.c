@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "cpu/cpuid.h"
 #include "decoder/insn.h"
 #include "decoder/insn_effects.h"
@@ -255,8 +256,8 @@ static void decode_memory(struct insn *insn, const struct prefix_scan *scan,
     if (scan->segment == 0xff && (base == 4 || base == 5))
         mem->seg = SEG_SS;
     mem->disp = operand->mem.disp.value;
-    if (!insn->has_modrm && insn->disp_size < 8) /* moffs: an offset, not a displacement */
-        mem->disp &= (int64_t)((1ull << (8 * insn->disp_size)) - 1);
+    if (!insn->has_modrm) /* moffs: an offset, not a displacement */
+        mem->disp &= (int64_t)bytes_mask(insn->disp_size);
 
     if (operand->mem.type == ZYDIS_MEMOP_TYPE_AGEN || insn->kind == KIND_NOP)
         return;

@@ -102,11 +102,6 @@ static bool is_running(const struct address_space *as, const struct io_region *r
     return false;
 }
 
-static uint64_t size_mask(unsigned size)
-{
-    return size == 8 ? ~0ULL : (1ULL << (8 * size)) - 1;
-}
-
 /* size is a power of two. The region may be gone after each call of the device. */
 static uint64_t device_read(struct address_space *as, const struct io_region *region,
                             uint64_t offset, unsigned size)
@@ -115,7 +110,7 @@ static uint64_t device_read(struct address_space *as, const struct io_region *re
     void *ctx = region->ctx;
     uint64_t value = 0;
     if (!ops.read || is_running(as, region))
-        return size_mask(size);
+        return bytes_mask(size);
     as->active[as->depth].region = region;
     as->active[as->depth++].ctx = ctx;
     if (size < ops.min_size) {
@@ -124,10 +119,10 @@ static uint64_t device_read(struct address_space *as, const struct io_region *re
     } else {
         unsigned step = size < ops.max_size ? size : ops.max_size;
         for (unsigned done = 0; done < size; done += step)
-            value |= (ops.read(ctx, offset + done, step) & size_mask(step)) << (8 * done);
+            value |= (ops.read(ctx, offset + done, step) & bytes_mask(step)) << (8 * done);
     }
     as->depth--;
-    return value & size_mask(size);
+    return value & bytes_mask(size);
 }
 
 static void device_write(struct address_space *as, const struct io_region *region, uint64_t offset,
@@ -139,14 +134,14 @@ static void device_write(struct address_space *as, const struct io_region *regio
         return;
     as->active[as->depth].region = region;
     as->active[as->depth++].ctx = ctx;
-    value &= size_mask(size);
+    value &= bytes_mask(size);
     if (size < ops.min_size) {
         unsigned lane = (unsigned)(offset & (ops.min_size - 1));
         ops.write(ctx, offset - lane, value << (8 * lane), ops.min_size);
     } else {
         unsigned step = size < ops.max_size ? size : ops.max_size;
         for (unsigned done = 0; done < size; done += step)
-            ops.write(ctx, offset + done, (value >> (8 * done)) & size_mask(step), step);
+            ops.write(ctx, offset + done, (value >> (8 * done)) & bytes_mask(step), step);
     }
     as->depth--;
 }
@@ -333,7 +328,7 @@ uint64_t as_pio_read(struct address_space *as, uint16_t port, unsigned size)
         uint32_t at = (uint32_t)port + done;
         const struct io_region *region = find_port(as, at);
         unsigned n = port_piece(as, at, size - done, region);
-        uint64_t piece = size_mask(n);
+        uint64_t piece = bytes_mask(n);
         if (region && allowed)
             piece = device_read(as, region, at - region->start, n);
         value |= piece << (8 * done);

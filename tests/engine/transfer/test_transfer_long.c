@@ -1,4 +1,3 @@
-
 #include "fixture.h"
 
 enum { VECTOR = 0x20 };

@@ -2,6 +2,7 @@
 #ifndef VD_ENGINE_BT_OPS_COMMON_H
 #define VD_ENGINE_BT_OPS_COMMON_H
 
+#include "base/bytes.h"
 #include "engine/bt/ops.h"
 
 /* An instruction exists if the model offers its feature; the decoder's row names it. */
@@ -22,12 +23,6 @@ static inline uint64_t op_seg_base(const struct x86_cpu *cpu, unsigned seg)
     return x86_code64(cpu) && seg != X86_FS && seg != X86_GS ? 0 : cpu->seg[seg].base;
 }
 
-/* Mask of an address-size worth of bits: 2, 4 or 8 bytes. */
-static inline uint64_t op_size_mask(unsigned bytes)
-{
-    return bytes >= 8 ? UINT64_MAX : (1ull << (8 * bytes)) - 1;
-}
-
 /* Writes a counter or index register by address size: 16 bits merge, 32 bits zero-extend. */
 static inline void op_set_address_reg(struct x86_cpu *cpu, enum x86_gpr reg, unsigned bytes,
                                       uint64_t value)
@@ -35,7 +30,7 @@ static inline void op_set_address_reg(struct x86_cpu *cpu, enum x86_gpr reg, uns
     if (bytes == 2)
         cpu->gpr[reg] = (cpu->gpr[reg] & ~0xffffull) | (value & 0xffff);
     else
-        cpu->gpr[reg] = value & op_size_mask(bytes);
+        cpu->gpr[reg] = value & bytes_mask(bytes);
 }
 
 /* 32-bit results of implicit registers (EAX, EDX, ...) clear the upper half. */

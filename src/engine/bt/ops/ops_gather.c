@@ -66,7 +66,7 @@ static uint64_t gather_offset(const struct gather *g, const struct x86_cpu *cpu,
 
     if (insn->mem.base != GPR_NONE)
         offset += cpu->gpr[insn->mem.base & 15];
-    return offset & op_size_mask(insn->addrsize);
+    return offset & bytes_mask(insn->addrsize);
 }
 
 /*

@@ -28,8 +28,8 @@ static uint64_t port_read(struct x86_cpu *cpu, uint16_t port, unsigned size)
     bt_park_vectors(cpu);
     cpu->mmu->debug_hits |= port_breakpoints(cpu, port, size);
     if (!cpu->platform.pio_read)
-        return op_size_mask(size);
-    return cpu->platform.pio_read(cpu->platform.ctx, port, size) & op_size_mask(size);
+        return bytes_mask(size);
+    return cpu->platform.pio_read(cpu->platform.ctx, port, size) & bytes_mask(size);
 }
 
 static void port_write(struct x86_cpu *cpu, uint16_t port, uint64_t value, unsigned size)
@@ -37,7 +37,7 @@ static void port_write(struct x86_cpu *cpu, uint16_t port, uint64_t value, unsig
     bt_park_vectors(cpu);
     cpu->mmu->debug_hits |= port_breakpoints(cpu, port, size);
     if (cpu->platform.pio_write)
-        cpu->platform.pio_write(cpu->platform.ctx, port, value & op_size_mask(size), size);
+        cpu->platform.pio_write(cpu->platform.ctx, port, value & bytes_mask(size), size);
     if (cpu->ferr && cpu->platform.ignne && cpu->platform.ignne(cpu->platform.ctx)) {
         cpu->ignne = X86_IGNNE_ON;
         cpu->dirty |= X86_DIRTY_MODE; /* nothing that waits may follow in the block */
@@ -69,7 +69,7 @@ enum op_result op_in(struct x86_cpu *cpu, const struct insn *insn)
     if (size == 4)
         op_set_gpr32(cpu, X86_RAX, (uint32_t)value);
     else
-        cpu->gpr[X86_RAX] = (cpu->gpr[X86_RAX] & ~op_size_mask(size)) | value;
+        cpu->gpr[X86_RAX] = (cpu->gpr[X86_RAX] & ~bytes_mask(size)) | value;
     return OP_NEXT;
 }
 
@@ -84,64 +84,61 @@ enum op_result op_out(struct x86_cpu *cpu, const struct insn *insn)
     return OP_NEXT;
 }
 
-static void io_begin(struct string_walk *walk, struct x86_cpu *cpu, const struct insn *insn)
+/* The destination is checked before the port is read, because reading may change the device. */
+static int input_element(const struct string_walk *walk, uint16_t port)
 {
-    string_begin(walk, cpu, insn);
-    if (walk->size == 8) { /* REX.W has no effect on port accesses */
-        walk->size = 4;
-        walk->shift = 2;
-    }
+    uint64_t to = string_offset(walk, X86_RDI), value;
+    uint8_t *host;
+    int64_t reach = string_map(walk, X86_ES, to, true, 1, &host);
+
+    if (reach < 0 || (reach == 0 && string_probe(walk, X86_ES, to, true) < 0))
+        return -1;
+    value = port_read(walk->cpu, port, walk->size);
+    return seg_write(walk->cpu, X86_ES, to, &value, walk->size);
 }
 
-/* The destination is checked before the port is read, because reading may change the device. */
-enum op_result op_ins(struct x86_cpu *cpu, const struct insn *insn)
+static int output_element(const struct string_walk *walk, uint16_t port)
+{
+    uint64_t value = 0;
+
+    if (seg_read(walk->cpu, (enum x86_segreg)walk->source, string_offset(walk, X86_RSI), &value,
+                 walk->size) < 0)
+        return -1;
+    port_write(walk->cpu, port, value, walk->size);
+    return 0;
+}
+
+static enum op_result io_string(struct x86_cpu *cpu, const struct insn *insn, enum x86_gpr pointer,
+                                int (*element)(const struct string_walk *walk, uint16_t port))
 {
     uint16_t port = (uint16_t)cpu->gpr[X86_RDX];
     struct string_walk walk;
     enum op_result result = OP_JUMP;
 
-    io_begin(&walk, cpu, insn);
+    string_begin(&walk, cpu, insn);
+    if (walk.size == 8) { /* REX.W has no effect on port accesses */
+        walk.size = 4;
+        walk.shift = 2;
+    }
     if (io_check(cpu, port, walk.size) < 0)
         return OP_FAULT;
     while (result == OP_JUMP) {
-        uint64_t to = string_offset(&walk, X86_RDI), value;
-        uint8_t *host;
-        int64_t reach;
-
         if (string_remaining(&walk) == 0)
             return OP_NEXT;
-        reach = string_map(&walk, X86_ES, to, true, 1, &host);
-        if (reach < 0 || (reach == 0 && string_probe(&walk, X86_ES, to, true) < 0))
+        if (element(&walk, port) < 0)
             return OP_FAULT;
-        value = port_read(cpu, port, walk.size);
-        if (seg_write(cpu, X86_ES, to, &value, walk.size) < 0)
-            return OP_FAULT;
-        string_advance(&walk, X86_RDI, 1);
+        string_advance(&walk, pointer, 1);
         result = string_count(&walk, 1);
     }
     return result;
+}
+
+enum op_result op_ins(struct x86_cpu *cpu, const struct insn *insn)
+{
+    return io_string(cpu, insn, X86_RDI, input_element);
 }
 
 enum op_result op_outs(struct x86_cpu *cpu, const struct insn *insn)
 {
-    uint16_t port = (uint16_t)cpu->gpr[X86_RDX];
-    struct string_walk walk;
-    enum op_result result = OP_JUMP;
-
-    io_begin(&walk, cpu, insn);
-    if (io_check(cpu, port, walk.size) < 0)
-        return OP_FAULT;
-    while (result == OP_JUMP) {
-        uint64_t value = 0;
-
-        if (string_remaining(&walk) == 0)
-            return OP_NEXT;
-        if (seg_read(cpu, (enum x86_segreg)walk.source, string_offset(&walk, X86_RSI), &value,
-                     walk.size) < 0)
-            return OP_FAULT;
-        port_write(cpu, port, value, walk.size);
-        string_advance(&walk, X86_RSI, 1);
-        result = string_count(&walk, 1);
-    }
-    return result;
+    return io_string(cpu, insn, X86_RSI, output_element);
 }

@@ -4,7 +4,7 @@
 
 static uint64_t stack_mask(const struct x86_cpu *cpu)
 {
-    return op_size_mask(x86_stack_bits(cpu) / 8);
+    return bytes_mask(x86_stack_bits(cpu) / 8);
 }
 
 enum op_result op_pusha(struct x86_cpu *cpu, const struct insn *insn)
@@ -97,7 +97,7 @@ enum op_result op_bound(struct x86_cpu *cpu, const struct insn *insn)
         return op_raise(cpu, X86_UD);
     offset = op_offset(cpu, insn);
     if (seg_read(cpu, seg, offset, bytes, size) < 0 ||
-        seg_read(cpu, seg, (offset + size) & op_size_mask(insn->addrsize), bytes + size, size) < 0)
+        seg_read(cpu, seg, (offset + size) & bytes_mask(insn->addrsize), bytes + size, size) < 0)
         return OP_FAULT;
     if (size == 2) {
         index = (int16_t)op_get_gpr(cpu, insn, insn->reg, 2);

@@ -109,7 +109,7 @@ enum op_result op_maskmov(struct x86_cpu *cpu, const struct insn *insn)
         mask = xstate_xmm(cpu, insn->rm);
     }
     move.seg = (enum x86_segreg)insn->mem.seg;
-    move.offset_mask = op_size_mask(insn->addrsize);
+    move.offset_mask = bytes_mask(insn->addrsize);
     move.offset = cpu->gpr[X86_RDI];
     move.selected = mask_bits(mask, 1, move.count);
     /* Unlike the AVX ones these check all bytes (which the SDM leaves to the processor). */
@@ -140,7 +140,7 @@ enum op_result op_vmaskmov(struct x86_cpu *cpu, const struct insn *insn)
     xs_copy(mask, xstate_xmm(cpu, insn->vex_vvvv), 16);
     xs_copy(mask + 16, xstate_ymm_high(cpu, insn->vex_vvvv), 16);
     move.seg = (enum x86_segreg)insn->mem.seg;
-    move.offset_mask = op_size_mask(insn->addrsize);
+    move.offset_mask = bytes_mask(insn->addrsize);
     move.offset = op_offset(cpu, insn);
     move.selected = mask_bits(mask, element, move.count);
     if (store) {

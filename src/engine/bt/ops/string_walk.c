@@ -30,7 +30,7 @@ void string_begin(struct string_walk *walk, struct x86_cpu *cpu, const struct in
 
     walk->cpu = cpu;
     walk->address = insn->addrsize;
-    walk->mask = op_size_mask(insn->addrsize);
+    walk->mask = bytes_mask(insn->addrsize);
     walk->size = (uint8_t)size;
     walk->shift = (uint8_t)__builtin_ctz(size);
     walk->source = insn->mem.seg;

@@ -9,6 +9,7 @@
 #ifndef VD_ENGINE_BT_DESCRIPTOR_H
 #define VD_ENGINE_BT_DESCRIPTOR_H
 
+#include "base/bytes.h"
 #include "cpu/cpu.h"
 #include "memory/mmu.h"
 
@@ -36,34 +37,6 @@ struct descriptor {
     uint16_t selector;
 };
 
-struct unaligned16 {
-    uint16_t value;
-} __attribute__((packed, may_alias));
-struct unaligned32 {
-    uint32_t value;
-} __attribute__((packed, may_alias));
-struct unaligned64 {
-    uint64_t value;
-} __attribute__((packed, may_alias));
-
-static inline uint64_t load_le(const void *p, unsigned size) /* 2, 4 or 8 */
-{
-    if (size == 8)
-        return ((const struct unaligned64 *)p)->value;
-    return size == 4 ? ((const struct unaligned32 *)p)->value
-                     : ((const struct unaligned16 *)p)->value;
-}
-
-static inline void store_le(void *p, unsigned size, uint64_t value)
-{
-    if (size == 8)
-        ((struct unaligned64 *)p)->value = value;
-    else if (size == 4)
-        ((struct unaligned32 *)p)->value = (uint32_t)value;
-    else
-        ((struct unaligned16 *)p)->value = (uint16_t)value;
-}
-
 /*
  * What the alignment check demands of a far pointer whose offset has opsize bytes (SDM vol. 3,
  * table 6-7); of m16:64, which the table does not know, as much as of m16:32.
@@ -71,11 +44,6 @@ static inline void store_le(void *p, unsigned size, uint64_t value)
 static inline unsigned far_pointer_alignment(unsigned opsize)
 {
     return opsize == 2 ? 2 : 4;
-}
-
-static inline uint64_t size_mask(unsigned size) /* 1, 2, 4 or 8 bytes */
-{
-    return size == 8 ? ~0ull : (1ull << (8 * size)) - 1;
 }
 
 /* --- fields --- */
@@ -179,7 +147,7 @@ static inline int system_read(struct x86_cpu *cpu, uint64_t linear, unsigned siz
 
     *value = 0;
     if (__builtin_expect(host != NULL, 1)) {
-        *value = load_le(host, size);
+        *value = bytes_load(host, size);
         return 0;
     }
     return memory_read(cpu, at, value, size, MMU_READ);

@@ -9,7 +9,7 @@ struct frame_stack frame_current(const struct x86_cpu *cpu)
     unsigned bits = x86_stack_bits(cpu);
     struct frame_stack stack = {
         .seg = &cpu->seg[X86_SS],
-        .mask = size_mask(bits / 8),
+        .mask = bytes_mask(bits / 8),
         .flat64 = bits == 64,
         .user = cpu->cpl == 3,
     };
@@ -23,9 +23,9 @@ struct frame_stack frame_inner(const struct x86_segment *seg, uint64_t sp, unsig
 {
     struct frame_stack stack = {
         .seg = seg,
-        .mask = size_mask(code64                  ? 8
-                          : seg->attr & X86_AR_DB ? 4
-                                                  : 2),
+        .mask = bytes_mask(code64                  ? 8
+                           : seg->attr & X86_AR_DB ? 4
+                                                   : 2),
         .flat64 = code64,
         .user = cpl == 3,
         .error = code64 ? 0 : selector_error(seg->selector),
@@ -103,7 +103,7 @@ static int frame_push_each(struct x86_cpu *cpu, const struct frame_stack *stack,
 static void frame_store(uint8_t *bytes, const uint64_t *items, unsigned count, unsigned size)
 {
     for (unsigned i = 0; i < count; i++)
-        store_le(bytes + (count - 1 - i) * size, size, items[i]);
+        bytes_store(bytes + (count - 1 - i) * size, size, items[i]);
 }
 
 int frame_push(struct x86_cpu *cpu, struct frame_stack *stack, const uint64_t *items,
@@ -147,7 +147,7 @@ int frame_pop(struct x86_cpu *cpu, struct frame_stack *stack, uint64_t *items, u
         else if (memory_read(cpu, linear, bytes, total, stack->user ? MMU_USER : 0) < 0)
             return -1;
         for (unsigned i = 0; i < count; i++)
-            items[i] = load_le(source + i * size, size);
+            items[i] = bytes_load(source + i * size, size);
         stack->sp = (sp + total) & stack->mask;
         return 0;
     }

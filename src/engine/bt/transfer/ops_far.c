@@ -32,8 +32,8 @@ static int far_operand(struct x86_cpu *cpu, const struct insn *insn, struct far_
             return -1;
         pointer = memory;
     }
-    target->offset = load_le(pointer, insn->opsize);
-    target->selector = (uint16_t)load_le(pointer + insn->opsize, 2);
+    target->offset = bytes_load(pointer, insn->opsize);
+    target->selector = (uint16_t)bytes_load(pointer + insn->opsize, 2);
     return 0;
 }
 

@@ -12,7 +12,7 @@ uint64_t op_offset(const struct x86_cpu *cpu, const struct insn *insn)
         offset += cpu->gpr[mem->base & 15];
     if (mem->index != GPR_NONE)
         offset += cpu->gpr[mem->index & 15] << mem->scale;
-    return offset & size_mask(insn->addrsize);
+    return offset & bytes_mask(insn->addrsize);
 }
 
 /* AH, CH, DH and BH are the numbers 4-7 when no REX prefix is there. */
@@ -25,13 +25,13 @@ uint64_t op_get_gpr(const struct x86_cpu *cpu, const struct insn *insn, unsigned
 {
     if (is_high8(insn, reg, size))
         return (cpu->gpr[reg - 4] >> 8) & 0xff;
-    return cpu->gpr[reg & 15] & size_mask(size);
+    return cpu->gpr[reg & 15] & bytes_mask(size);
 }
 
 void op_set_gpr(struct x86_cpu *cpu, const struct insn *insn, unsigned reg, unsigned size,
                 uint64_t value)
 {
-    uint64_t mask = size_mask(size);
+    uint64_t mask = bytes_mask(size);
 
     if (is_high8(insn, reg, size)) {
         cpu->gpr[reg - 4] = (cpu->gpr[reg - 4] & ~0xff00ull) | (value & 0xff) << 8;
@@ -63,7 +63,7 @@ int op_write_rm(struct x86_cpu *cpu, const struct insn *insn, unsigned size, uin
 
 static uint64_t stack_mask(const struct x86_cpu *cpu)
 {
-    return size_mask(x86_stack_bits(cpu) / 8);
+    return bytes_mask(x86_stack_bits(cpu) / 8);
 }
 
 void op_stack_begin(struct op_stack *stack, struct x86_cpu *cpu)

@@ -147,7 +147,7 @@ enum op_result op_ret_far(struct x86_cpu *cpu, const struct insn *insn)
     int result;
 
     if (insn->opcode == OPCODE_RETF_IMM)
-        release = (unsigned)load_le(insn->bytes + insn->len - 2, 2);
+        release = (unsigned)bytes_load(insn->bytes + insn->len - 2, 2);
     if (x86_protected_mode(cpu))
         result = retf_protected(cpu, insn->opsize, release);
     else

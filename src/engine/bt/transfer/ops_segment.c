@@ -100,7 +100,7 @@ enum op_result op_push_seg(struct x86_cpu *cpu, const struct insn *insn)
 enum op_result op_pop_seg(struct x86_cpu *cpu, const struct insn *insn)
 {
     enum x86_segreg seg = opcode_segment(insn);
-    uint64_t mask = size_mask(x86_stack_bits(cpu) / 8), rsp = cpu->gpr[X86_RSP];
+    uint64_t mask = bytes_mask(x86_stack_bits(cpu) / 8), rsp = cpu->gpr[X86_RSP];
     struct op_stack stack;
     uint64_t selector;
 
@@ -131,8 +131,8 @@ enum op_result op_load_far_pointer(struct x86_cpu *cpu, const struct insn *insn)
     if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), pointer,
                        insn->opsize + 2u, far_pointer_alignment(insn->opsize)) < 0)
         return OP_FAULT;
-    if (segment_load(cpu, seg, (uint16_t)load_le(pointer + insn->opsize, 2)) < 0)
+    if (segment_load(cpu, seg, (uint16_t)bytes_load(pointer + insn->opsize, 2)) < 0)
         return OP_FAULT;
-    op_set_gpr(cpu, insn, insn->reg, insn->opsize, load_le(pointer, insn->opsize));
+    op_set_gpr(cpu, insn, insn->reg, insn->opsize, bytes_load(pointer, insn->opsize));
     return OP_NEXT;
 }

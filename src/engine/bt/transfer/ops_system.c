@@ -140,13 +140,13 @@ static enum op_result load_table(struct x86_cpu *cpu, const struct insn *insn,
     if (seg_read_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
                        2 + base_size, TABLE_ALIGNMENT) < 0)
         return OP_FAULT;
-    base = load_le(image + 2, base_size);
+    base = bytes_load(image + 2, base_size);
     if (base_size == 8 && !mmu_canonical(base))
         return op_raise_gp0(cpu);
     if (base_size == 4 && insn->opsize == 2)
         base &= 0xffffff;
     table->base = base;
-    table->limit = (uint16_t)load_le(image, 2);
+    table->limit = (uint16_t)bytes_load(image, 2);
     return OP_NEXT;
 }
 
@@ -176,8 +176,8 @@ static enum op_result store_table(struct x86_cpu *cpu, const struct insn *insn,
         return op_raise(cpu, X86_UD);
     if (umip_forbids(cpu))
         return op_raise_gp0(cpu);
-    store_le(image, 2, table->limit);
-    store_le(image + 2, base_size, table->base);
+    bytes_store(image, 2, table->limit);
+    bytes_store(image + 2, base_size, table->base);
     if (seg_write_parts(cpu, (enum x86_segreg)insn->mem.seg, op_offset(cpu, insn), image,
                         2 + base_size, TABLE_ALIGNMENT) < 0)
         return OP_FAULT;

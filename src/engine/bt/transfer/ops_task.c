@@ -65,13 +65,13 @@ static int save_state(struct x86_cpu *cpu, const struct task_switch *request)
 
     if (request->reason == TASK_IRET)
         flags &= ~(uint32_t)X86_NT;
-    store_le(p, size, request->return_rip);
-    store_le(p + size, size, flags);
+    bytes_store(p, size, request->return_rip);
+    bytes_store(p + size, size, flags);
     p += 2 * size;
     for (unsigned i = 0; i < 8; i++, p += size)
-        store_le(p, size, cpu->gpr[i]);
+        bytes_store(p, size, cpu->gpr[i]);
     for (unsigned i = 0; i < selectors; i++, p += size)
-        store_le(p, size, cpu->seg[i].selector);
+        bytes_store(p, size, cpu->seg[i].selector);
     return memory_write(cpu, system_wrap(cpu, tr->base + (size == 4 ? TSS32_EIP : TSS16_IP)), bytes,
                         size == 4 ? TSS32_SAVED : TSS16_SAVED, MMU_WRITE);
 }
@@ -86,16 +86,16 @@ static int read_image(struct x86_cpu *cpu, const struct descriptor *tss, struct 
     if (memory_read(cpu, descriptor_base(tss), bytes, size == 4 ? TSS32_SIZE : TSS16_SIZE,
                     MMU_READ) < 0)
         return -1;
-    image->eip = (uint32_t)load_le(p, size);
-    image->eflags = (uint32_t)load_le(p + size, size);
+    image->eip = (uint32_t)bytes_load(p, size);
+    image->eflags = (uint32_t)bytes_load(p + size, size);
     p += 2 * size;
     for (unsigned i = 0; i < 8; i++, p += size)
-        image->gpr[i] = (uint32_t)load_le(p, size);
+        image->gpr[i] = (uint32_t)bytes_load(p, size);
     image->selector[X86_FS] = image->selector[X86_GS] = 0;
     for (unsigned i = 0; i < selectors; i++, p += size)
-        image->selector[i] = (uint16_t)load_le(p, 2);
-    image->ldt = (uint16_t)load_le(p, 2);
-    image->cr3 = size == 4 ? (uint32_t)load_le(bytes + TSS32_CR3, 4) : 0;
+        image->selector[i] = (uint16_t)bytes_load(p, 2);
+    image->ldt = (uint16_t)bytes_load(p, 2);
+    image->cr3 = size == 4 ? (uint32_t)bytes_load(bytes + TSS32_CR3, 4) : 0;
     image->trap = size == 4 && (bytes[TSS32_TRAP] & 1);
     return 0;
 }
