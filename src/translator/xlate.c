@@ -36,6 +36,13 @@ struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site)
     return cold;
 }
 
+struct cold *cold_unless_rcx_zero(struct xlate *x, enum cold_kind kind)
+{
+    emit8(&x->e, 0xe3); /* jrcxz */
+    emit8(&x->e, 5);    /* over the jump */
+    return cold_add(x, kind, emit_jmp_later(&x->e));
+}
+
 void emit_count(struct xlate *x, int32_t counter)
 {
     emit_load_gs(&x->e, W64, H_R9, counter);
@@ -144,13 +151,11 @@ static enum insn_op callout_of(const struct xlate *x, const struct insn *insn, b
         break;
     case FPU_X87:
     case FPU_FXSAVE:
+    case FPU_MMX:
         unavailable = fpu & (XLATE_EM | XLATE_TS);
         break;
     case FPU_WAIT:
         unavailable = (fpu & XLATE_TS) && (fpu & XLATE_MP);
-        break;
-    case FPU_MMX:
-        unavailable = fpu & (XLATE_EM | XLATE_TS);
         break;
     case FPU_SSE:
         unavailable = (fpu & (XLATE_EM | XLATE_TS)) || !(fpu & XLATE_OSFXSR);
@@ -242,9 +247,7 @@ static void emit_poll(struct xlate *x)
     /* Flags are live: test with JRCXZ, which touches none. */
     emit_mov(e, W64, H_R9, H_RCX);
     emit_load_gs(e, W32, H_RCX, request);
-    emit8(e, 0xe3);
-    emit8(e, 5); /* over the jump */
-    cold_add(x, COLD_EVENT_RCX, emit_jmp_later(e));
+    cold_unless_rcx_zero(x, COLD_EVENT_RCX);
     emit_mov(e, W64, H_RCX, H_R9);
 }
 
@@ -254,7 +257,7 @@ static void xlate_sti(struct xlate *x)
     emit_store_gs_imm8(e, (int32_t)offsetof(struct x86_cpu, iflag), 1);
     emit_reg_gs(e, 0, W32, 0x0fb6, H_R9, (int32_t)offsetof(struct x86_cpu, intr_wanted));
     emit_reg_gs(e, 0, W32, 0x88, H_R9, (int32_t)offsetof(struct x86_cpu, exit_window));
-    x->window_opened = true;
+    x->sti_seen = true;
 }
 
 /* Translates one instruction; returns true if it ended the block's control flow itself. */
@@ -408,7 +411,7 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.mode = input->mode;
     x.out = result;
     x.e = (struct emit){.buffer = buffer, .size = size, .exec = exec};
-    x.parked = x.vectors_live = x.failed = x.window_opened = false;
+    x.parked = x.vectors_live = x.failed = x.sti_seen = false;
     x.sp_adjust = 0;
     x.borrowed = 0;
     x.window_end = x.windows = 0;

@@ -1,20 +1,19 @@
 /*
  * The translator: prescanned blocks -> host code.
  *
- * Registers while translated code runs
- *   guest RAX RCX RDX RBX RBP RSI RDI R12-R15      same-numbered host registers
- *   guest RSP                                      host R11
- *   guest R8 R9 R10 R11                            memory (struct x86_cpu.gpr), loaded on demand
- *   host R9 R10                                    scratch between guest instructions
- *   host R8                                        host minus guest address of the stack, in a
- * window host RSP                                       private stack of (guest return, host
- * return) pairs gs base                                        struct x86_cpu R9-R11 are the least
- * used guest registers (0.1-2.2 % of instructions touch one).
+ * Registers while translated code runs:
+ * - guest RAX RCX RDX RBX RBP RSI RDI R12-R15 are the same-numbered host registers,
+ * - guest RSP is host R11,
+ * - guest R8-R11 are in memory (struct x86_cpu.gpr), loaded on demand: the least used of all
+ *   (0.1-2.2 % of instructions touch one),
+ * - host R9 and R10 are scratch; R8 is, too, or host minus guest address of a stack window,
+ * - host RSP is a private stack of (guest return, host return) pairs,
+ * - the gs base is struct x86_cpu.
  *
  * Arithmetic flags and DF are in host RFLAGS. Inserted checks clobber flags only where they are
  * dead or were "parked" (saved by lahf/seto to memory, and brought back before anybody needs them).
  *
- * Memory (tier 1): every operand goes through the soft TLB with a compare in line; see emit_tlb in
+ * Memory: every operand goes through the soft TLB with a compare in line; see emit_tlb in
  * xlate_memory.c.
  *
  * Faults: the checks of an instruction come before its first visible change; the map gives guest ip
@@ -35,8 +34,7 @@ struct xlate_mode {
     uint8_t bits;       /* code size 16, 32, 64 */
     uint8_t stack_bits; /* 16, 32, 64 */
     uint8_t cpl;
-    uint8_t
-        flat; /* bit per X86_ES..X86_GS: base 0 and no limit below 4 GiB, readable and writable */
+    uint8_t flat;     /* bit per X86_ES..X86_GS: 0 to 4 GiB, readable and (but CS) writable */
     uint8_t fpu;      /* enum xlate_fpu bits */
     bool iopl_ok;     /* CLI and STI work on the virtual IF directly */
     bool bounce;      /* the memory operand is in the bounce buffer, its offset in bounce_offset */
@@ -66,17 +64,15 @@ struct xlate_env {
     int32_t vectors_parked; /* 1 byte: not 0 while vector state is in memory */
     int32_t block_count, return_hits; /* 8-byte counters, used with mode.count */
     const struct cpuid_model *cpuid;
-    uint64_t stub_access; /* r10 = linear, r9d = descriptor: returns with r10 = host address, or not
-                             at all */
-    uint64_t stub_bounce; /* call: leave, let C execute the instruction at the caller's guest ip */
+    uint64_t stub_access;  /* call with r10 = linear, r9d = ACCESS_*: r10 = host, or no return */
+    uint64_t stub_bounce;  /* call: leave, let C execute the instruction at the caller's guest ip */
     uint64_t stub_callout; /* call with r9 = struct xlate_site *: returns, or not at all */
     uint64_t stub_vectors; /* call: brings vector state back to host registers */
     uint64_t stub_link;    /* jmp with r9d = exit index: find or make the target, link, go there */
     uint64_t stub_event;   /* jmp with r10 = guest ip: leave for an asynchronous event */
     uint64_t stub_done;    /* jmp with r10 = guest ip: leave after a single instruction */
-    uint64_t stub_indirect[2]; /* [user] jmp/call with r10 = target ip: jump cache, or leave */
-    uint64_t
-        stub_return_miss[2]; /* [user] the same, but first drop the top pair of the host stack */
+    uint64_t stub_indirect[2];    /* [user] jmp/call with r10 = target ip: jump cache, or leave */
+    uint64_t stub_return_miss[2]; /* [user] the same, but first drops the top return pair */
 };
 
 /* r9d at stub_access */

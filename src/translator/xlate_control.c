@@ -4,14 +4,10 @@
  * changes. A target in the last bytes of a page may be an instruction that crosses into the next
  * page: it gets a cell, too.
  */
+#include "base/bytes.h"
 #include "translator/xlate_internal.h"
 
 enum { PAGE = 4096, MAX_INSN = 15 };
-
-static uint64_t ip_mask(unsigned size)
-{
-    return size == 8 ? UINT64_MAX : size == 4 ? UINT32_MAX : UINT16_MAX;
-}
 
 static bool needs_cell(const struct xlate *x, uint64_t target)
 {
@@ -30,7 +26,7 @@ static unsigned exit_new(struct xlate *x, uint64_t target)
     unsigned number = x->out->exit_count++;
     x->out->exits[number] = (struct xlate_exit){.target = target,
                                                 .cell = needs_cell(x, target),
-                                                .poll = target <= x->branch_ip || x->window_opened};
+                                                .poll = target <= x->branch_ip || x->sti_seen};
     return number;
 }
 
@@ -50,6 +46,15 @@ static void emit_cell(struct xlate *x, unsigned exit_number, unsigned reg)
 void emit_cell_jump(struct xlate *x, unsigned exit_number)
 {
     emit_cell(x, exit_number, 4);
+}
+
+/* To the exit's code, once that is linked. */
+static void emit_exit_jump(struct xlate *x, unsigned number)
+{
+    if (x->out->exits[number].cell)
+        emit_cell_jump(x, number);
+    else
+        x->out->exits[number].site = emit_jmp_later(&x->e);
 }
 
 static void emit_done(struct xlate *x, uint64_t target)
@@ -76,36 +81,28 @@ void emit_exit(struct xlate *x, uint64_t target)
         emit_done(x, target);
         return;
     }
-    unsigned number = exit_new(x, target);
-    if (x->out->exits[number].cell)
-        emit_cell_jump(x, number);
-    else
-        x->out->exits[number].site = emit_jmp_later(&x->e);
+    emit_exit_jump(x, exit_new(x, target));
 }
 
 static uint64_t branch_target(const struct xlate *x)
 {
     const struct insn *insn = x->insn;
     unsigned size = x->mode->bits == 64 ? 8 : insn->opsize;
-    return (x->ip + insn->len + (uint64_t)insn->imm) & ip_mask(size);
+    return (x->ip + insn->len + (uint64_t)insn->imm) & bytes_mask(size);
 }
 
 /* ip behind the current instruction. Only branches cut it to 16 bits: code runs into the limit. */
 static uint64_t next_ip(const struct xlate *x)
 {
-    return (x->ip + x->insn->len) & ip_mask(x->mode->bits == 64 ? 8 : 4);
+    return (x->ip + x->insn->len) & bytes_mask(x->mode->bits == 64 ? 8 : 4);
 }
 
 void emit_exit_variant(struct xlate *x)
 {
     unsigned number = exit_new(x, x->ip);
-    struct xlate_exit *out = &x->out->exits[number];
-    out->no_windows = true;
-    out->poll = false;
-    if (out->cell)
-        emit_cell_jump(x, number);
-    else
-        out->site = emit_jmp_later(&x->e);
+    x->out->exits[number].no_windows = true;
+    x->out->exits[number].poll = false;
+    emit_exit_jump(x, number);
 }
 
 void xlate_jump(struct xlate *x)
@@ -215,30 +212,20 @@ static void emit_indirect(struct xlate *x)
 void xlate_jump_indirect(struct xlate *x)
 {
     load_target(x);
-    if (x->parked) { /* R10 is taken, R9 is free */
-        flags_unpark(x, false);
-    }
+    settle_for_exit(x); /* R10 is taken, R9 is free */
     emit_indirect(x);
 }
 
 /* Stores the return address on the guest stack. */
 static void push_return(struct xlate *x, uint64_t ip)
 {
-    struct emit *e = &x->e;
     unsigned size = x->insn->opsize;
     emit_stack(x, -(int)size, size, true);
-    bool fits = size != 8 || (uint64_t)(int64_t)(int32_t)ip == ip;
-    if (fits) {
-        if (size == 2)
-            emit8(e, 0x66);
-        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, x->base, x->index, 0, x->disp);
-        if (size == 2)
-            emit16(e, (uint16_t)ip);
-        else
-            emit32(e, (uint32_t)ip);
+    if (size != 8 || (uint64_t)(int64_t)(int32_t)ip == ip) {
+        emit_store_operand_imm(x, size, (uint32_t)ip);
     } else {
-        emit_mov_imm(e, H_R9, ip);
-        emit_reg_mem(e, W64, 0x89, H_R9, x->base, x->index, 0, x->disp);
+        emit_mov_imm(&x->e, H_R9, ip);
+        emit_store_operand(x, size, H_R9);
     }
     emit_sp_add(x, -(int)size);
 }
@@ -265,7 +252,7 @@ void xlate_call(struct xlate *x)
 {
     struct emit *e = &x->e;
     bool direct = x->insn->kind == KIND_CALL_REL;
-    uint64_t next = next_ip(x) & ip_mask(x->insn->opsize); /* as RET will find it */
+    uint64_t next = next_ip(x) & bytes_mask(x->insn->opsize); /* as RET will find it */
     if (!direct) {
         load_target(x);
         emit_store_gs(e, W64, x->env->spill[0], H_R10);

@@ -101,6 +101,12 @@ static bool reg_is_byte(const struct insn *insn)
     return !(insn->map == 2 && insn->opcode == 0xf0); /* CRC32 r, r/m8 */
 }
 
+/* The register that the low bits of the opcode name. */
+static unsigned opcode_register(const struct insn *insn)
+{
+    return (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0);
+}
+
 static unsigned assign_field(struct xlate *x, struct copy *c, unsigned number, bool byte)
 {
     if (c->no_rex && byte)
@@ -114,7 +120,7 @@ static void assign_fields(struct xlate *x, struct copy *c)
     c->reg = insn->reg;
     c->rm = insn->rm;
     c->vvvv = insn->vex_vvvv;
-    c->opc = (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0);
+    c->opc = opcode_register(insn);
     if (insn->gpr_fields & FIELD_REG)
         c->reg = assign_field(x, c, insn->reg, reg_is_byte(insn));
     if (insn->gpr_fields & FIELD_RM)
@@ -159,19 +165,35 @@ static bool vex_w_ignored(const struct insn *insn)
     return insn->map == 3 && (insn->opcode == 0x16 || insn->opcode == 0x22 || compare);
 }
 
+static bool needs_rex(unsigned host)
+{
+    return host != H_NONE && host >= 8;
+}
+
+/* ModRM and what follows it. */
+static void emit_modrm(struct xlate *x, const struct copy *c, unsigned reg, unsigned rm)
+{
+    if (c->memory)
+        emit_operand_modrm(x, reg);
+    else
+        emit8(&x->e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
 static void emit_vex(struct xlate *x, const struct copy *c)
 {
     const struct insn *insn = x->insn;
     struct emit *e = &x->e;
-    unsigned b = c->memory ? (x->mode->bounce ? 0 : x->base) : c->rm;
-    bool index = c->memory && !x->mode->bounce && x->index != H_NONE && x->index >= 8;
+    bool base = needs_rex(c->memory ? x->base : c->rm);
+    bool index = c->memory && needs_rex(x->index);
     unsigned w = insn->vex_w;
     if (insn->mode != 64 && vex_w_ignored(insn))
         w = 0;
     emit8(e, 0xc4);
-    emit8(e, (c->reg < 8 ? 0x80u : 0) | (index ? 0 : 0x40u) | (b < 8 ? 0x20u : 0) | insn->map);
+    emit8(e, (c->reg < 8 ? 0x80u : 0) | (index ? 0 : 0x40u) | (base ? 0 : 0x20u) | insn->map);
     emit8(e, (w ? 0x80u : 0) | (~c->vvvv & 15) << 3 | (insn->vex_l ? 4u : 0) | insn->vex_pp);
     emit8(e, insn->opcode);
+    if (insn->has_modrm) /* all but VZEROUPPER and VZEROALL */
+        emit_modrm(x, c, c->reg, c->rm);
 }
 
 /* Opcode that 64-bit mode gives another meaning, replaced; returns the ModRM.reg to use. */
@@ -215,13 +237,10 @@ static void emit_legacy(struct xlate *x, const struct copy *c)
     unsigned rex = insn->rex ? 0x40 | (insn->rex & 8u) : 0;
     if (modrm && !inc_dec && reg >= 8)
         rex |= 0x44;
-    if (c->memory && !x->mode->bounce && x->index != H_NONE && x->index >= 8)
+    if (c->memory && needs_rex(x->index))
         rex |= 0x42;
-    unsigned b = c->memory              ? (x->mode->bounce ? 0 : x->base)
-                 : inc_dec || opc_field ? c->opc
-                 : insn->has_modrm      ? c->rm
-                                        : 0;
-    if (b >= 8)
+    unsigned b = c->memory ? x->base : inc_dec || opc_field ? c->opc : insn->has_modrm ? c->rm : 0;
+    if (needs_rex(b))
         rex |= 0x41;
     if (rex)
         emit8(e, rex);
@@ -230,12 +249,8 @@ static void emit_legacy(struct xlate *x, const struct copy *c)
     if (insn->map >= 2)
         emit8(e, insn->map == 2 ? 0x38 : 0x3a);
     emit8(e, opc_field ? (opcode & ~7u) | (c->opc & 7) : opcode);
-    if (modrm && !c->memory)
-        emit8(e, 0xc0 | (reg & 7) << 3 | (b & 7));
-    else if (modrm && x->mode->bounce)
-        emit_modrm_mem(e, reg, H_NONE, H_NONE, 0, x->env->bounce + x->in->bounce_offset);
-    else if (modrm)
-        emit_operand_modrm(x, reg);
+    if (modrm)
+        emit_modrm(x, c, reg, b);
 }
 
 /* VBLENDVPS, VBLENDVPD, VPBLENDVB */
@@ -251,19 +266,10 @@ static void emit_body(struct xlate *x, const struct copy *c)
     struct emit *e = &x->e;
     if (c->memory && x->mode->bounce)
         emit8(e, 0x65);
-    if (insn->encoding == ENC_LEGACY) {
+    if (insn->encoding == ENC_LEGACY)
         emit_legacy(x, c);
-    } else {
+    else
         emit_vex(x, c);
-        if (!insn->has_modrm)
-            ; /* VZEROUPPER, VZEROALL */
-        else if (!c->memory)
-            emit8(e, 0xc0 | (c->reg & 7) << 3 | (c->rm & 7));
-        else if (x->mode->bounce)
-            emit_modrm_mem(e, c->reg, H_NONE, H_NONE, 0, x->env->bounce + x->in->bounce_offset);
-        else
-            emit_operand_modrm(x, c->reg);
-    }
     bool moffs = insn->map == 0 && insn->opcode >= 0xa0 && insn->opcode <= 0xa3;
     if (insn->mode != 64 && names_register_by_imm(insn))
         emit8(e, insn->bytes[insn->imm_off] & 0x7f); /* bit 7 would select registers 8-15 */
@@ -313,9 +319,7 @@ static void require_vectors(struct xlate *x)
     /* Flags are live: test with JRCXZ. */
     emit_mov(e, W64, H_R9, H_RCX);
     emit_reg_gs(e, 0, W32, 0x0fb6, H_RCX, x->env->vectors_parked);
-    emit8(e, 0xe3);
-    emit8(e, 5); /* over the jump */
-    cold = cold_add(x, COLD_VECTORS, emit_jmp_later(e));
+    cold = cold_unless_rcx_zero(x, COLD_VECTORS);
     cold->back = e->pos;
     emit_mov(e, W64, H_RCX, H_R9);
 }
@@ -330,7 +334,9 @@ void xlate_copy(struct xlate *x)
     if (insn->fpu_state != FPU_NONE)
         require_vectors(x);
     bool write = (insn->mem.access & MEM_WRITE) != 0;
-    if (c.memory && !x->mode->bounce) {
+    if (c.memory && x->mode->bounce) {
+        set_operand(x, H_NONE, H_NONE, x->env->bounce + x->in->bounce_offset);
+    } else if (c.memory) {
         emit_operand(x, write);
         c.busy |= 1u << H_R10;
     }
@@ -343,9 +349,7 @@ void xlate_copy(struct xlate *x)
     if (c.memory && c.no_rex && !x->mode->bounce) {
         unsigned low = borrow(x, &c);
         emit_lea(&x->e, W64, low, x->base, x->index, 0, x->disp);
-        x->base = low;
-        x->index = H_NONE;
-        x->disp = 0;
+        set_operand(x, low, H_NONE, 0);
     }
     assign_fields(x, &c);
     x->borrowed = borrowed_bits(&c);
@@ -384,14 +388,6 @@ void xlate_lea(struct xlate *x)
     guest_store(x, insn->reg, insn->opsize, H_R10);
 }
 
-/* mov operand, src of size bytes */
-static void emit_store_operand(struct xlate *x, unsigned size, unsigned src)
-{
-    if (size == 2)
-        emit8(&x->e, 0x66);
-    emit_reg_mem(&x->e, size == 8 ? W64 : W32, 0x89, src, x->base, x->index, 0, x->disp);
-}
-
 void xlate_push(struct xlate *x)
 {
     const struct insn *insn = x->insn;
@@ -407,17 +403,10 @@ void xlate_push(struct xlate *x)
         emit_load_gs(e, W64, H_R9, x->env->spill[0]);
         emit_store_operand(x, size, H_R9);
     } else if (insn->gpr_fields & (FIELD_OPC | FIELD_RM)) {
-        unsigned guest =
-            insn->gpr_fields & FIELD_OPC ? (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0) : insn->rm;
+        unsigned guest = insn->gpr_fields & FIELD_OPC ? opcode_register(insn) : insn->rm;
         emit_store_operand(x, size, guest_load(x, guest, H_R9));
     } else {
-        if (size == 2)
-            emit8(e, 0x66);
-        emit_reg_mem(e, size == 8 ? W64 : W32, 0xc7, 0, x->base, x->index, 0, x->disp);
-        if (size == 2)
-            emit16(e, (uint16_t)insn->imm);
-        else
-            emit32(e, (uint32_t)insn->imm);
+        emit_store_operand_imm(x, size, (uint32_t)insn->imm);
     }
     emit_sp_add(x, -(int)size);
 }
@@ -429,8 +418,7 @@ void xlate_pop(struct xlate *x)
     unsigned size = insn->opsize;
     emit_stack(x, 0, size, false);
     if (!insn->mem.present) {
-        unsigned guest =
-            insn->gpr_fields & FIELD_OPC ? (insn->opcode & 7) | (insn->rex & 1 ? 8u : 0) : insn->rm;
+        unsigned guest = insn->gpr_fields & FIELD_OPC ? opcode_register(insn) : insn->rm;
         unsigned dst = host_of(guest);
         if (dst != H_NONE && guest != X86_RSP && size != 2) {
             emit_load_operand(x, size, dst);

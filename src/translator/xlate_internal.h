@@ -48,7 +48,7 @@ struct xlate {
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
     bool vectors_live;                  /* vector state is known to be in host registers */
     bool failed;                        /* some table is full */
-    bool window_opened;                 /* STI seen: exits must poll */
+    bool sti_seen;                      /* exits must poll */
     unsigned base, index;               /* host registers that address the current operand */
     int32_t disp;                       /* displacement from them */
     unsigned number;                    /* of the current instruction in the block */
@@ -84,6 +84,8 @@ static inline bool is_user(const struct xlate *x)
 /* --- xlate.c --- */
 void map_mark(struct xlate *x);
 struct cold *cold_add(struct xlate *x, enum cold_kind kind, uint32_t site);
+/* To cold code unless RCX is 0; touches no flags. */
+struct cold *cold_unless_rcx_zero(struct xlate *x, enum cold_kind kind);
 /* Adds one to an 8-byte counter without touching flags; destroys R9. */
 void emit_count(struct xlate *x, int32_t counter);
 /* Call before clobbering host flags in front of the current instruction. */
@@ -105,9 +107,13 @@ void guest_store(struct xlate *x, unsigned guest, unsigned size, unsigned src);
 void emit_offset(struct xlate *x, const struct insn_mem *mem);
 /* R10 = offset -> linear address, with segment bounds check. */
 void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write);
-/* R9 = offset of the TLB entry for the linear address in R10. */
-void emit_tlb_index(struct xlate *x);
-/* R10 = linear -> host address through the TLB; the operand is [R10]. */
+/*
+ * R10 = linear -> host address through the TLB, or cold code of this kind on a miss. Destroys flags
+ * and R9, with r8_free also R8.
+ */
+struct cold *emit_tlb_lookup(struct xlate *x, enum cold_kind kind, unsigned size, bool write,
+                             bool r8_free);
+/* The same for the current operand, which becomes [R10]; flags are parked if they are live. */
 void emit_tlb(struct xlate *x, unsigned size, bool write);
 /* All three for the explicit operand of the current instruction: sets base, index and disp. */
 void emit_operand(struct xlate *x, bool write);
@@ -115,9 +121,19 @@ void emit_operand(struct xlate *x, bool write);
 void emit_stack(struct xlate *x, int displacement, unsigned size, bool write);
 /* mov dst, operand of size bytes, zero-extended. */
 void emit_load_operand(struct xlate *x, unsigned size, unsigned dst);
+/* mov operand of size bytes, src or value (8 bytes: sign-extended). */
+void emit_store_operand(struct xlate *x, unsigned size, unsigned src);
+void emit_store_operand_imm(struct xlate *x, unsigned size, uint32_t value);
 /* SP += delta by the stack address size. */
 void emit_sp_add(struct xlate *x, int delta);
 
+/* The current operand is [base + index + disp]. */
+static inline void set_operand(struct xlate *x, unsigned base, unsigned index, int32_t disp)
+{
+    x->base = base;
+    x->index = index;
+    x->disp = disp;
+}
 /* The prefix-less ModRM form of the current operand. */
 static inline void emit_operand_modrm(struct xlate *x, unsigned reg)
 {

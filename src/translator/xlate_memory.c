@@ -1,10 +1,8 @@
 /*
- * Tier-1 memory operands: offset -> linear (segment bounds) -> host (soft TLB), all in R10 with R9
- * as helper.
- *
- * The lowering is this one interface; a second tier replaces emit_linear + emit_tlb and nothing
- * else.
+ * Memory operands: offset -> linear (segment bounds) -> host (soft TLB), all in R10 with R9 as
+ * helper.
  */
+#include "base/bytes.h"
 #include "translator/xlate_internal.h"
 
 unsigned guest_load(struct xlate *x, unsigned guest, unsigned scratch)
@@ -44,7 +42,7 @@ void emit_offset(struct xlate *x, const struct insn_mem *mem)
 {
     struct emit *e = &x->e;
     unsigned size = x->insn->addrsize;
-    uint64_t mask = size == 8 ? UINT64_MAX : size == 4 ? UINT32_MAX : UINT16_MAX;
+    uint64_t mask = bytes_mask(size);
     if (mem->rip_relative) {
         emit_mov_imm(e, H_R10, (x->ip + x->insn->len + (uint64_t)mem->disp) & mask);
         return;
@@ -86,42 +84,47 @@ void emit_linear(struct xlate *x, unsigned seg, unsigned size, bool write)
     emit_lea(e, W32, H_R10, H_R10, H_R9, 0, 0);
 }
 
-/* R9 = offset of the TLB entry of the linear address in R10. */
-void emit_tlb_index(struct xlate *x)
+static int32_t tlb_tag(const struct xlate *x, bool write)
 {
-    const struct xlate_env *env = x->env;
-    emit_rorx(&x->e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
-    emit_alu_imm32(&x->e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
+    return write ? x->env->tlb_write_tag[is_user(x)] : x->env->tlb_read_tag[is_user(x)];
+}
+
+static uint32_t access_descriptor(unsigned size, bool write)
+{
+    return size | (write ? (unsigned)ACCESS_WRITE : 0);
 }
 
 /*
  * The chain from address to access is what costs; with R8 free, the comparison is not part of it.
  * While R8 holds the delta of a stack window, the difference goes through R10 itself.
  */
-void emit_tlb(struct xlate *x, unsigned size, bool write)
+struct cold *emit_tlb_lookup(struct xlate *x, enum cold_kind kind, unsigned size, bool write,
+                             bool r8_free)
 {
     struct emit *e = &x->e;
     const struct xlate_env *env = x->env;
-    bool user = is_user(x), in_window = window_active(x);
-    int32_t tag = write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
-    unsigned difference = in_window ? H_R10 : H_R8;
-    flags_clobber(x);
-    emit_tlb_index(x);
-    if (!in_window)
+    int32_t tag = tlb_tag(x, write);
+    unsigned difference = r8_free ? H_R8 : H_R10;
+    emit_rorx(e, W32, H_R9, H_R10, 12 - env->tlb_entry_shift);
+    emit_alu_imm32(e, W32, 4, H_R9, ((1u << env->tlb_bits) - 1) << env->tlb_entry_shift);
+    if (r8_free)
         emit_mov(e, W64, H_R8, H_R10);
     emit_reg_gs_index(e, W64, 0x2b, difference, H_R9, tag);
     emit_alu_imm32(e, W64, 7, difference, 4096 - size);
-    struct cold *cold = cold_add(x, COLD_ACCESS, emit_jcc_later(e, CC_A));
-    if (in_window)
-        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_host[user]);
-    else
-        emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_addend[user]);
+    struct cold *cold = cold_add(x, kind, emit_jcc_later(e, CC_A));
+    emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9,
+                      r8_free ? env->tlb_addend[is_user(x)] : env->tlb_host[is_user(x)]);
     cold->back = e->pos;
-    cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
-    cold->tag = in_window ? tag : 0;
-    x->base = H_R10;
-    x->index = H_NONE;
-    x->disp = 0;
+    cold->value = access_descriptor(size, write);
+    cold->tag = r8_free ? 0 : tag;
+    return cold;
+}
+
+void emit_tlb(struct xlate *x, unsigned size, bool write)
+{
+    flags_clobber(x);
+    emit_tlb_lookup(x, COLD_ACCESS, size, write, !window_active(x));
+    set_operand(x, H_R10, H_NONE, 0);
 }
 
 /* The operand's linear address if it is known now. */
@@ -131,9 +134,8 @@ static bool constant_address(const struct xlate *x, const struct insn_mem *mem, 
                                     : !(x->mode->flat & (1u << mem->seg)) || mem->seg == X86_CS;
     if (base || (!mem->rip_relative && (mem->base != GPR_NONE || mem->index != GPR_NONE)))
         return false;
-    unsigned size = x->insn->addrsize;
     uint64_t offset = (uint64_t)mem->disp + (mem->rip_relative ? x->ip + x->insn->len : 0);
-    *linear = size == 8 ? offset : size == 4 ? (uint32_t)offset : (uint16_t)offset;
+    *linear = offset & bytes_mask(x->insn->addrsize);
     return (*linear & 4095) + mem->size <= 4096;
 }
 
@@ -142,20 +144,16 @@ static void emit_constant(struct xlate *x, uint64_t linear, unsigned size, bool 
 {
     struct emit *e = &x->e;
     const struct xlate_env *env = x->env;
-    bool user = is_user(x);
     int32_t entry = (int32_t)((linear >> 12 & ((1u << env->tlb_bits) - 1)) << env->tlb_entry_shift);
-    int32_t tag = write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
     flags_clobber(x);
     emit_mov_imm(e, H_R10, linear & ~4095ull);
-    emit_reg_gs(e, 0, W64, 0x3b, H_R10, tag + entry);
+    emit_reg_gs(e, 0, W64, 0x3b, H_R10, tlb_tag(x, write) + entry);
     struct cold *cold = cold_add(x, COLD_CONSTANT, emit_jcc_later(e, CC_NE));
-    emit_load_gs(e, W64, H_R10, env->tlb_host[user] + entry);
+    emit_load_gs(e, W64, H_R10, env->tlb_host[is_user(x)] + entry);
     cold->back = e->pos;
-    cold->value = size | (write ? (unsigned)ACCESS_WRITE : 0);
+    cold->value = access_descriptor(size, write);
     cold->linear = linear;
-    x->base = H_R10;
-    x->index = H_NONE;
-    x->disp = (int32_t)(linear & 4095);
+    set_operand(x, H_R10, H_NONE, (int32_t)(linear & 4095));
 }
 
 static void emit_bit_string_offset(struct xlate *x)
@@ -211,6 +209,24 @@ void emit_load_operand(struct xlate *x, unsigned size, unsigned dst)
 {
     emit_reg_mem(&x->e, size == 8 ? W64 : W32, size == 2 ? 0x0fb7 : 0x8b, dst, x->base, x->index, 0,
                  x->disp);
+}
+
+void emit_store_operand(struct xlate *x, unsigned size, unsigned src)
+{
+    if (size == 2)
+        emit8(&x->e, 0x66);
+    emit_reg_mem(&x->e, size == 8 ? W64 : W32, 0x89, src, x->base, x->index, 0, x->disp);
+}
+
+void emit_store_operand_imm(struct xlate *x, unsigned size, uint32_t value)
+{
+    if (size == 2)
+        emit8(&x->e, 0x66);
+    emit_reg_mem(&x->e, size == 8 ? W64 : W32, 0xc7, 0, x->base, x->index, 0, x->disp);
+    if (size == 2)
+        emit16(&x->e, (uint16_t)value);
+    else
+        emit32(&x->e, value);
 }
 
 void emit_sp_add(struct xlate *x, int delta)

@@ -179,20 +179,10 @@ void window_open(struct xlate *x)
     if (!worth_opening(x, &w, first_access))
         return;
     struct emit *e = &x->e;
-    const struct xlate_env *env = x->env;
-    bool user = is_user(x);
-    unsigned size = (unsigned)(w.high - w.low);
-    int32_t tag = w.write ? env->tlb_write_tag[user] : env->tlb_read_tag[user];
     flags_clobber(x);
     emit_lea(e, x->mode->stack_bits == 64 ? W64 : W32, H_R10, H_R11, H_NONE, 0, w.low);
-    emit_tlb_index(x);
-    emit_reg_gs_index(e, W64, 0x2b, H_R10, H_R9, tag);
-    emit_alu_imm32(e, W64, 7, H_R10, 4096 - size);
-    struct cold *cold = cold_add(x, COLD_WINDOW, emit_jcc_later(e, CC_A));
-    emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, env->tlb_host[user]);
-    cold->back = e->pos;
-    cold->value = size | (unsigned)ACCESS_WINDOW | (w.write ? (unsigned)ACCESS_WRITE : 0);
-    cold->tag = tag;
+    unsigned size = (unsigned)(w.high - w.low);
+    emit_tlb_lookup(x, COLD_WINDOW, size, w.write, false)->value |= ACCESS_WINDOW;
     emit_lea(e, W64, H_R8, H_R10, H_NONE, 0, -w.low);
     emit_reg_reg(e, W64, 0x2b, H_R8, H_R11);
     x->window_end = end;
@@ -206,9 +196,7 @@ bool window_covers(struct xlate *x, unsigned base, unsigned index, int displacem
         return false;
     if (insn->mem.present && insn->mem.base == X86_RSP && !stack_operand(x, insn))
         return false;
-    x->base = H_R11;
-    x->index = H_R8;
-    x->disp = displacement;
+    set_operand(x, H_R11, H_R8, displacement);
     return true;
 }
 
