@@ -2,7 +2,7 @@
 # Takes the command line of `vedette run` and starts QEMU's TCG with the same machine: the other
 # side of every side-by-side comparison, and a second opinion when a guest test fails.
 #
-#   VEDETTE=scripts/qemu_runner.sh ctest -L guest
+#   VEDETTE=$PWD/scripts/qemu_runner.sh ctest --test-dir build -L guest
 set -eu
 
 fail() {
@@ -97,11 +97,13 @@ set -- "$system" -machine pc,accel=tcg -nodefaults -vga std -no-reboot -cpu "$cp
 [ -n "$bios" ] || exec "$@"
 
 # QEMU ends a triple fault like a reset; its log tells them apart.
+# The log has no name any more, so nothing is left behind, whatever ends this script.
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+exec 3>"$log" 4<"$log"
+rm -f "$log"
 status=0
-"$@" -d cpu_reset -D "$log" || status=$?
-if [ "$status" = 0 ] && grep -q '^Triple fault' "$log"; then
+"$@" -d cpu_reset -D /dev/fd/3 || status=$?
+if [ "$status" = 0 ] && grep -q '^Triple fault' <&4; then
     echo "qemu_runner: triple fault" >&2
     status=3
 fi

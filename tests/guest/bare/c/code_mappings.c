@@ -380,14 +380,7 @@ static void run(void)
     guest_enter(&call);
     uint32_t wanted = read32(constant);
     if (SEEN.vector != VECTOR_UD || (uint32_t)call.bp != wanted) {
-        print_decimal(view);
-        print(" view, place ");
-        print_decimal(place);
-        print(", way ");
-        print_decimal(way);
-        print(", case ");
-        print_decimal(cases);
-        print("\n");
+        print("%u view, place %u, way %u, case %u\n", view, place, way, cases);
     }
     EXPECT_THAT(SEEN.vector == VECTOR_UD, SEEN.vector);
     EXPECT_THAT((uint32_t)call.bp == wanted, call.bp);
@@ -458,10 +451,7 @@ static void measure(const char *name, enum written written)
     uint64_t ticks = read_tsc() - start;
     EXPECT_THAT(call.cx == 0 && read32(target) == 1, call.cx);
     EXPECT_THAT(call.bp == (written != DATA_BESIDE), call.bp);
-    print(name);
-    print(": ");
-    print_decimal((uint32_t)(ticks >> 20));
-    print(" Mi ticks for 100000 rounds\n");
+    print("%s: %u Mi ticks for 100000 rounds\n", name, (uint32_t)(ticks >> 20));
 }
 
 void guest_main(void)
@@ -476,8 +466,7 @@ void guest_main(void)
             change();
         run();
     }
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
     measure("next instruction", NEXT_INSTRUCTION);
     measure("other page", OTHER_PAGE);
     measure("data beside code", DATA_BESIDE);

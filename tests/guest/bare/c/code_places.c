@@ -65,8 +65,7 @@ static void run_registers(struct guest_call *call, uint32_t constant, unsigned l
     if (SEEN.vector != VECTOR_UD)
         guest_fail(line, SEEN.vector);
     if ((uint32_t)call->bp != *word_at(constant)) {
-        print_hex(*word_at(constant));
-        print(" in memory\n");
+        print("%x in memory\n", *word_at(constant));
         guest_fail(line, (uint32_t)call->bp);
     }
     cases++;
@@ -740,6 +739,5 @@ void guest_main(void)
     test_shadow();
     test_image();
     test_a20();
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

@@ -625,20 +625,9 @@ static uint32_t make_entry(void)
 
 static void fail_case(const char *what, unsigned line, uint32_t value)
 {
-    print(what);
-    print(": ");
-    print(program.writer->name);
-    print(" distance ");
-    print_decimal(program.distance);
-    print(" bits ");
-    print_decimal(program.bits);
-    print(program.real ? " real mode" : " cpl ");
-    print_decimal(program.cpl);
-    print(" run ");
-    print_hex(program.run);
-    print(" write ");
-    print_hex(program.write);
-    print("\n");
+    print("%s: %s distance %u bits %u%s%u run %x write %x\n", what, program.writer->name,
+          program.distance, program.bits, program.real ? " real mode" : " cpl ", program.cpl,
+          program.run, program.write);
     guest_fail(line, value);
 }
 #define CHECK(what, condition, value)                                                              \
@@ -803,6 +792,5 @@ void guest_main(void)
     run_all(0, LARGE, avx);
     edit = 0;
     identity_rights(PT_ALL);
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

@@ -134,14 +134,7 @@ static uint16_t status_word(void)
 __attribute__((noreturn)) static void complain(const struct row *cause, const struct row *follower,
                                                const char *what, uint32_t value)
 {
-    print(cause->name);
-    print(", ");
-    print(follower->name);
-    print(": ");
-    print(what);
-    print(" ");
-    print_hex(value);
-    print("\n");
+    print("%s, %s: %s %x\n", cause->name, follower->name, what, value);
     guest_fail(__LINE__, value);
 }
 
@@ -366,14 +359,7 @@ static void run_vector(const struct vector_cause *cause, const struct row *form,
         good = good && words[24] == cause->a && words[27] == cause->a;
     if (good)
         return;
-    print(form->name);
-    print(", opcode ");
-    print_hex(cause->opcode);
-    print(", variant ");
-    print_hex(variant);
-    print(", MXCSR ");
-    print_hex(mxcsr);
-    print("\n");
+    print("%s, opcode %x, variant %x, MXCSR %x\n", form->name, cause->opcode, variant, mxcsr);
     guest_fail(__LINE__, words[24]);
 }
 
@@ -468,6 +454,5 @@ void guest_main(void)
                 run_irq13(&causes[i], &followers[k]);
         }
     }
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

@@ -197,20 +197,9 @@ static void run_row(const struct setup *s, const struct row *row, bool user)
     cases++;
     if (vector == wanted && (done || SEEN.ip == call.code))
         return;
-    print(row->name);
-    print(user ? " in ring 3:" : ":");
-    print(s->em ? " EM" : "");
-    print(s->ts ? " TS" : "");
-    print(s->mp ? " MP" : "");
-    print(s->osfxsr ? " OSFXSR" : "");
-    print(s->osxsave ? " OSXSAVE" : "");
-    print(" XCR0 ");
-    print_hex(s->xcr0);
-    print(", exception ");
-    print_decimal(vector);
-    print(" instead of ");
-    print_decimal(wanted);
-    print("\n");
+    print("%s%s%s%s%s%s%s XCR0 %x, exception %u instead of %u\n", row->name,
+          user ? " in ring 3:" : ":", s->em ? " EM" : "", s->ts ? " TS" : "", s->mp ? " MP" : "",
+          s->osfxsr ? " OSFXSR" : "", s->osxsave ? " OSXSAVE" : "", s->xcr0, vector, wanted);
     guest_fail(__LINE__, cases);
 }
 
@@ -224,7 +213,7 @@ static void run_priority(const struct setup *s, const struct row *row)
         return;
     guest_enter(&call);
     if (SEEN.vector != wanted || SEEN.ip != call.code) {
-        print(row->name);
+        print("%s", row->name);
         guest_fail(__LINE__, wanted);
     }
     cases++;
@@ -253,6 +242,5 @@ void guest_main(void)
 #endif
         }
     }
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

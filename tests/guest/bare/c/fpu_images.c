@@ -119,15 +119,7 @@ static void compare(unsigned line, const uint8_t *got, const uint8_t *wanted, un
     for (unsigned i = from; i < to; i++) {
         if (got[i] == wanted[i])
             continue;
-        print("variant ");
-        print_hex(variant);
-        print(", byte ");
-        print_decimal(i);
-        print(": ");
-        print_hex(got[i]);
-        print(" instead of ");
-        print_hex(wanted[i]);
-        print("\n");
+        print("variant %x, byte %u: %x instead of %x\n", variant, i, got[i], wanted[i]);
         guest_fail(line, i);
     }
 }
@@ -455,6 +447,5 @@ void guest_main(void)
     test_xrstor_headers();
     test_components_in_use();
     test_area_end();
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

@@ -341,18 +341,8 @@ static void run_case(unsigned first, unsigned second, unsigned variant)
     for (unsigned i = 0; i < sizeof(before); i++) {
         if (a[i] == b[i])
             continue;
-        print(actions[first].name);
-        print(", ");
-        print(actions[second].name);
-        print(", variant ");
-        print_hex(variant);
-        print(": byte ");
-        print_decimal(i);
-        print(" of the state is ");
-        print_hex(b[i]);
-        print(" instead of ");
-        print_hex(a[i]);
-        print("\n");
+        print("%s, %s, variant %x: byte %u of the state is %x instead of %x\n", actions[first].name,
+              actions[second].name, variant, i, b[i], a[i]);
         guest_fail(__LINE__, cases);
     }
 }
@@ -438,6 +428,5 @@ void guest_main(void)
             run_case(i % ACTIONS, i / ACTIONS, v);
     }
     test_lazy_switching();
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

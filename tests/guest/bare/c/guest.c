@@ -1,5 +1,7 @@
 #include "guest.h"
 
+enum { DEBUGCON = 0x402 };
+
 unsigned guest_try(const uint8_t *stub, bool user, uintptr_t ax, uintptr_t cx, uintptr_t dx)
 {
     struct guest_call call = {(uint32_t)(uintptr_t)stub, user, ax, cx, dx};
@@ -9,28 +11,7 @@ unsigned guest_try(const uint8_t *stub, bool user, uintptr_t ax, uintptr_t cx, u
     return done ? 0 : SEEN.vector;
 }
 
-void print(const char *text)
+void print_char(char c)
 {
-    for (; *text; text++)
-        out8(0x402, (uint8_t)*text);
-}
-
-void print_hex(uint64_t value)
-{
-    int digit = 60;
-    while (digit > 0 && !(value >> digit))
-        digit -= 4;
-    for (; digit >= 0; digit -= 4)
-        out8(0x402, (uint8_t) "0123456789abcdef"[value >> digit & 15]);
-}
-
-void print_decimal(uint32_t value)
-{
-    char digits[10];
-    unsigned count = 0;
-    do
-        digits[count++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (count)
-        out8(0x402, (uint8_t)digits[--count]);
+    out8(DEBUGCON, (uint8_t)c);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../../print.h"
 #include "../../x86.h"
 
 void guest_main(void);
@@ -52,11 +53,6 @@ extern const uint8_t stub_read[], stub_write[], stub_modify[], stub_exchange[], 
 
 /* Runs such a stub: 0, or the vector of the exception that its instruction raised. */
 unsigned guest_try(const uint8_t *stub, bool user, uintptr_t ax, uintptr_t cx, uintptr_t dx);
-
-/* --- output on port 402h --- */
-void print(const char *text);
-void print_hex(uint64_t value);
-void print_decimal(uint32_t value);
 
 /* --- registers --- */
 

@@ -510,9 +510,6 @@ void guest_main(void)
         test_recursive(layout);
         test_table_page(layout);
         layout_map(layout);
-        print(layout->name);
-        print(": ");
-        print_decimal(cases - before);
-        print(" cases\n");
+        print("%s: %u cases\n", layout->name, cases - before);
     }
 }

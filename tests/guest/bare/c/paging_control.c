@@ -348,6 +348,5 @@ void guest_main(void)
         test_high_frames(&layouts[i]);
     }
     test_control();
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

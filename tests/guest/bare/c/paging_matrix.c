@@ -120,23 +120,13 @@ static struct outcome expected(const struct setup *s, unsigned kind)
 static void complain(const struct setup *s, const struct access *a, const char *what, uint64_t got,
                      uint64_t wanted)
 {
-    print(s->layout->name);
-    print(s->wp ? " WP" : "");
-    print(s->nxe ? " NXE" : "");
-    print(s->pse ? " PSE" : "");
+    print("%s%s%s%s", s->layout->name, s->wp ? " WP" : "", s->nxe ? " NXE" : "",
+          s->pse ? " PSE" : "");
     for (unsigned level = 0; level < s->layout->levels; level++) {
-        print(" ");
-        print_hex(s->entry[level]);
+        print(" %llx", (unsigned long long)s->entry[level]);
     }
-    print(a->at_cpl3 ? ", ring 3 " : ", ring 0 ");
-    print(a->name);
-    print(": ");
-    print(what);
-    print(" ");
-    print_hex(got);
-    print(" instead of ");
-    print_hex(wanted);
-    print("\n");
+    print("%s%s: %s %llx instead of %llx\n", a->at_cpl3 ? ", ring 3 " : ", ring 0 ", a->name, what,
+          (unsigned long long)got, (unsigned long long)wanted);
     guest_fail(__LINE__, cases);
 }
 
@@ -346,9 +336,6 @@ void guest_main(void)
             run_layout(layout, wp, nxe, pse);
         }
         layout_map(layout);
-        print(layout->name);
-        print(": ");
-        print_decimal(cases - before);
-        print(" cases\n");
+        print("%s: %u cases\n", layout->name, cases - before);
     }
 }

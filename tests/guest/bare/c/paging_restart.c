@@ -298,18 +298,8 @@ static void make_start(const struct row *row, uintptr_t boundary, unsigned part)
 __attribute__((noreturn)) static void complain(const struct row *row, unsigned part, unsigned spoil,
                                                const char *what, uint32_t value)
 {
-    print(row->name);
-    print(", ");
-    print_decimal(part);
-    print(" bytes of ");
-    print_decimal(row->size);
-    print(" on the first page, spoiled ");
-    print_hex(spoil);
-    print(": ");
-    print(what);
-    print(" ");
-    print_hex(value);
-    print("\n");
+    print("%s, %u bytes of %u on the first page, spoiled %x: %s %x\n", row->name, part, row->size,
+          spoil, what, value);
     guest_fail(__LINE__, value);
 }
 
@@ -420,6 +410,5 @@ void guest_main(void)
         }
         layout_map(&layouts[i]);
     }
-    print_decimal(cases);
-    print(" cases\n");
+    print("%u cases\n", cases);
 }

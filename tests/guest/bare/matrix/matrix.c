@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 enum {
+    DEBUGCON = 0x402,
     PROBE_SPACING = 32,
     PAGE_FLAGS = 7,
     CR0_PG_WP = 0x80010000,
@@ -26,30 +27,9 @@ extern const uint8_t visit_stubs[];
 
 /* --- output --- */
 
-static void put_char(char c)
+void print_char(char c)
 {
-    out8(0x402, (uint8_t)c);
-}
-
-static void put_text(const char *text)
-{
-    while (*text)
-        put_char(*text++);
-}
-
-static void put_hex(uintptr_t value)
-{
-    for (int shift = 8 * (int)sizeof(value) - 4; shift >= 0; shift -= 4) {
-        if ((value >> shift) || shift == 0)
-            put_char("0123456789abcdef"[(value >> shift) & 15]);
-    }
-}
-
-static void put_decimal(uint32_t value)
-{
-    if (value >= 10)
-        put_decimal(value / 10);
-    put_char((char)('0' + value % 10));
+    out8(DEBUGCON, (uint8_t)c);
 }
 
 void matrix_case(const char *name, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
@@ -66,30 +46,15 @@ void check(const char *what, uintptr_t got, uintptr_t wanted)
 {
     if (got == wanted)
         return;
-    put_text("FAIL ");
-    put_text(matrix.group);
-    put_text(", ");
-    put_text(matrix.name);
-    for (unsigned i = 0; i < 4; i++) {
-        put_char(' ');
-        put_hex(matrix.number[i]);
-    }
-    put_text(": ");
-    put_text(what);
-    put_text(" is ");
-    put_hex(got);
-    put_text(", not ");
-    put_hex(wanted);
-    put_char('\n');
+    print("FAIL %s, %s %x %x %x %x: %s is %llx, not %llx\n", matrix.group, matrix.name,
+          matrix.number[0], matrix.number[1], matrix.number[2], matrix.number[3], what,
+          (unsigned long long)got, (unsigned long long)wanted);
     report_failure();
 }
 
 void matrix_end(void)
 {
-    put_text(matrix.group);
-    put_text(": ");
-    put_decimal(matrix.cases);
-    put_text(" cases\n");
+    print("%s: %u cases\n", matrix.group, matrix.cases);
 }
 
 /* --- tables --- */

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../print.h"
 #include "../../x86.h"
 #include "layout.h"
 
