@@ -301,3 +301,31 @@ int mmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned acce
         linear = next_page(cpu, linear);
     }
 }
+
+static bool leads_to(const struct x86_cpu *cpu, uint64_t linear, uint64_t host, uint64_t host_mask)
+{
+    uint64_t gpa;
+    if (mmu_translate_debug(cpu, linear, &gpa) < 0)
+        return false;
+    uint64_t page = (uint64_t)(uintptr_t)as_lookup(cpu->mmu->as, gpa).read;
+    return page && !((page + (gpa & PAGE_OFFSET) - host) & host_mask);
+}
+
+bool mmu_find_host(const struct x86_cpu *cpu, uint64_t host, uint64_t host_mask, unsigned access,
+                   uint64_t guess, uint64_t *linear)
+{
+    const struct mmu *mmu = cpu->mmu;
+    if (leads_to(cpu, guess, host, host_mask)) {
+        *linear = guess;
+        return true;
+    }
+    for (unsigned index = 0; index < TLB_SIZE; index++) {
+        const struct tlb_entry *e = &mmu->tlb[tlb_side(access)][index];
+        bool valid = tlb_index(e->read_tag) == index;
+        if (valid && !((e->host ^ host) & host_mask & ~(uint64_t)PAGE_OFFSET)) {
+            *linear = e->read_tag + (host & PAGE_OFFSET);
+            return true;
+        }
+    }
+    return false;
+}

@@ -128,6 +128,14 @@ int mmu_write(struct x86_cpu *cpu, uint64_t linear, const void *buffer, unsigned
  * raise. */
 int mmu_probe(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access);
 
+/*
+ * The linear address through which data at a host address is accessed: guess if it leads there,
+ * else what the TLB holds for the privilege that access says. Only the bits in host_mask of the
+ * host address are known. False: not found.
+ */
+bool mmu_find_host(const struct x86_cpu *cpu, uint64_t host, uint64_t host_mask, unsigned access,
+                   uint64_t guess, uint64_t *linear);
+
 static inline bool mmu_canonical(uint64_t linear) /* 48-bit linear addresses */
 {
     return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;

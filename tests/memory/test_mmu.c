@@ -106,6 +106,34 @@ static void test_write_tag_needs_dirty(void **state)
     machine_free(m);
 }
 
+static void test_host_address_back_to_linear(void **state)
+{
+    (void)state;
+    struct machine *m = machine_new();
+    uint64_t linear = 0;
+    paging_32(m);
+    map(m, 5, 0x300000 | P | W | U);
+    map(m, 9, 0x300000 | P | W | U); /* the same memory */
+    assert_int_equal(fill(m, 0x5000, 4, MMU_READ), MMU_DIRECT);
+    uint64_t host = (uint64_t)(uintptr_t)host_of(m, 0, 0x5123);
+    /* Guesses are right or wrong, whatever the TLB knows. */
+    assert_true(mmu_find_host(&m->cpu, host, UINT64_MAX, MMU_USER, 0x9123, &linear));
+    assert_true(linear == 0x9123);
+    assert_false(mmu_find_host(&m->cpu, host, UINT64_MAX, MMU_USER, 0x9124, &linear));
+    assert_false(mmu_find_host(&m->cpu, host, UINT64_MAX, MMU_USER, 0x8123, &linear));
+    /* The TLB of the same privilege knows. */
+    assert_true(mmu_find_host(&m->cpu, host, UINT64_MAX, 0, 0, &linear));
+    assert_true(linear == 0x5123);
+    assert_true(mmu_find_host(&m->cpu, (uint32_t)host, UINT32_MAX, 0, 0, &linear));
+    assert_true(linear == 0x5123);
+    assert_false(mmu_find_host(&m->cpu, host ^ 1ull << 40, UINT64_MAX, 0, 0, &linear));
+    assert_false(mmu_find_host(&m->cpu, host + 4096, UINT64_MAX, 0, 0, &linear));
+    assert_false(mmu_find_host(&m->cpu, 0, UINT64_MAX, 0, 0, &linear));
+    mmu_flush_all(&m->cpu);
+    assert_false(mmu_find_host(&m->cpu, host, UINT64_MAX, 0, 0, &linear));
+    machine_free(m);
+}
+
 static void test_privilege_and_wp(void **state)
 {
     (void)state;
@@ -653,6 +681,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_write_tag_needs_dirty),
+        cmocka_unit_test(test_host_address_back_to_linear),
         cmocka_unit_test(test_privilege_and_wp),
         cmocka_unit_test(test_smap_stays_out),
         cmocka_unit_test(test_pages_that_stay_out),
