@@ -225,6 +225,15 @@ enum x86_ignne {
     X86_IGNNE_MET, /* and the current instruction would have waited */
 };
 
+/*
+ * What the x87 keeps of its last instruction that was no control instruction (SDM vol. 1, 8.1.8):
+ * address, address of the last memory operand, and the 11 bits of the opcode.
+ */
+struct x87_pointers {
+    uint64_t fip, fdp; /* offsets in their segments */
+    uint16_t fcs, fds, fop;
+};
+
 struct x86_cpu {
     /* --- read and written by translated code --- */
     /*
@@ -272,6 +281,8 @@ struct x86_cpu {
     struct mmu *mmu;
     struct cpuid_model cpuid; /* what CPUID answers, and which instructions exist */
 
+    /* Instead of those in xsave, which are the host's; valid while xsave says so (XS_HELD). */
+    struct x87_pointers x87_pointers;
     uint8_t xsave[X86_XSAVE_SIZE] __attribute__((aligned(64))); /* x87, SSE, AVX in XSAVE format */
 };
 

@@ -11,6 +11,10 @@ enum { PAGE = 4096, MAX_INSN_BYTES = 15 };
 enum { REGION_BLOCKS = 12, REGION_INSNS = 160, BLOCK_INSNS = 32 };
 
 enum { /* mode key bits above those of the packed struct xlate_mode */
+       KEY_BITS = 0x7f,
+       KEY_CPL_SHIFT = 14,
+       KEY_FLAT_SHIFT = 16,
+       KEY_MODE = (1u << 29) - 1,
        KEY_NO_WINDOWS = 1u << 29,
        KEY_BOUNCE = 1u << 30,
        KEY_SINGLE = 1u << 31,
@@ -48,10 +52,12 @@ void bt_update_mode(struct vcpu *vcpu)
     mode->iopl_ok = x86_real_mode(cpu) ||
                     (!x86_vm86(cpu) && cpu->cpl <= (cpu->sflags & X86_IOPL) >> X86_IOPL_SHIFT);
     uint64_t key = (uint64_t)mode->bits | (uint64_t)mode->stack_bits << 7 |
-                   (uint64_t)mode->cpl << 14 | (uint64_t)mode->flat << 16 |
+                   (uint64_t)mode->cpl << KEY_CPL_SHIFT | (uint64_t)mode->flat << KEY_FLAT_SHIFT |
                    (uint64_t)mode->fpu << 22 | (uint64_t)mode->iopl_ok << 28;
     bool flat_cs = mode->bits == 64 || (cs->base == 0 && cs->limit == UINT32_MAX);
     uint64_t base = flat_cs ? 0 : cs->base << 32 | cs->limit;
+    vcpu->code_segment[cpu->cpl] =
+        (struct code_segment){.mode_key = key, .base_key = base, .selector = cs->selector};
     if (key == vcpu->mode_key && base == vcpu->base_key)
         return;
     vcpu->mode_key = key;
@@ -147,6 +153,7 @@ static void page_gone(void *ctx, uint64_t page)
 
 void bt_drop_code(struct vcpu *vcpu)
 {
+    bt_forget_x87_pointers(vcpu);
     block_cache_reset(&vcpu->cache, page_gone, vcpu);
     vcpu->site_count = 0;
     vcpu->map_count = 0;
@@ -154,12 +161,14 @@ void bt_drop_code(struct vcpu *vcpu)
     bt_forget_addresses(vcpu);
 }
 
-bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
+/* The block with the host address and its entry of the map, NULL: none. */
+static const struct xlate_map *find_map(const struct vcpu *vcpu, uint64_t host_pc,
+                                        const struct code_block **found)
 {
     const struct block_cache *cache = &vcpu->cache;
     uint32_t index = block_cache_at(cache, (const void *)(uintptr_t)host_pc);
     if (index == BLOCK_NONE)
-        return false;
+        return NULL;
     const struct code_block *block = &cache->blocks[index];
     uint64_t offset = host_pc - (uint64_t)(uintptr_t)block_entry(cache, index);
     const struct xlate_map *map = vcpu->maps + block->map_offset;
@@ -171,12 +180,45 @@ bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
         else
             high = middle;
     }
-    vcpu->cpu.rip = block->key.ip + (map[low].ip & XLATE_IP);
+    *found = block;
+    return &map[low];
+}
+
+bool bt_find_code(const struct vcpu *vcpu, uint64_t host_pc, struct code_place *place)
+{
+    const struct code_block *block;
+    const struct xlate_map *map = find_map(vcpu, host_pc, &block);
+    if (!map)
+        return false;
+    unsigned cpl = block->key.mode >> KEY_CPL_SHIFT & 3;
+    const struct code_segment *cs = &vcpu->code_segment[cpl];
+    bool crosses = block->range[0].size < block->guest_bytes; /* its base is part of a hash */
+    if ((block->key.mode & KEY_MODE) != cs->mode_key ||
+        (!crosses && block->key.base != cs->base_key))
+        return false;
+    *place = (struct code_place){
+        .block = block,
+        .ip = block->key.ip + (map->ip & XLATE_IP),
+        .bits = block->key.mode & KEY_BITS,
+        .cpl = cpl,
+        .flat = block->key.mode >> KEY_FLAT_SHIFT & 0x3f,
+        .selector = cs->selector,
+    };
+    return true;
+}
+
+bool bt_locate(struct vcpu *vcpu, uint64_t host_pc)
+{
+    const struct code_block *block;
+    const struct xlate_map *map = find_map(vcpu, host_pc, &block);
+    if (!map)
+        return false;
+    vcpu->cpu.rip = block->key.ip + (map->ip & XLATE_IP);
     unsigned borrowed;
-    if (xlate_map_borrowed(&map[low], &borrowed))
+    if (xlate_map_borrowed(map, &borrowed))
         vcpu->cpu.gpr[borrowed] = vcpu->spill[0];
     uint32_t *aflags = &vcpu->cpu.aflags; /* dead ones may stay as they were, but DF never is */
-    if (map[low].ip & XLATE_PARKED)
+    if (map->ip & XLATE_PARKED)
         *aflags =
             (vcpu->flags_park >> 8 & 0xd5u) | (vcpu->flags_park & 1 ? (uint32_t)X86_OF_FLAG : 0);
     *aflags &= ~(uint32_t)X86_DF_FLAG;
@@ -249,7 +291,7 @@ unsigned bt_fetch(struct vcpu *vcpu, uint8_t *bytes, unsigned size)
     if (first == limit)
         return limit;
     struct insn insn; /* the second page only matters if the instruction reaches it */
-    bt_park_vectors(cpu);
+    bt_park_x87_pointers(cpu);
     if (insn_decode(&insn, bytes, first, vcpu->mode.bits) != INSN_NEED_MORE)
         return first;
     uint64_t next = mmu_wrap(cpu, linear + first);
@@ -604,7 +646,7 @@ static uint32_t find_or_build(struct vcpu *vcpu, const struct xlate_mode *mode, 
         block = block_cache_find(&vcpu->cache, &key);
     bool one = mode->single || mode->bounce;
     for (unsigned insns = BLOCK_INSNS; block == BLOCK_NONE && insns; insns /= 4) {
-        bt_park_vectors(&vcpu->cpu);
+        bt_park_x87_pointers(&vcpu->cpu);
         if (scan_region(vcpu, &t, one, insns) < 0)
             return BLOCK_NONE;
         block = build_region(vcpu, &t, mode, key_flags, bounce_offset,

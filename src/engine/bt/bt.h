@@ -51,6 +51,24 @@ struct bt_stats {
     uint64_t prescan_insns, single_steps, address_changes;
 };
 
+struct bounced_operand { /* of the last x87 instruction that ran on the bounce buffer */
+    uint64_t offset;
+    uint16_t selector;
+};
+
+struct code_segment { /* that a privilege level uses, or used last */
+    uint64_t mode_key, base_key;
+    uint16_t selector;
+};
+
+struct code_place {
+    const struct code_block *block;
+    uint64_t ip;
+    unsigned bits, cpl;
+    unsigned flat; /* as in struct xlate_mode */
+    uint16_t selector;
+};
+
 struct slow_insn { /* decoded instruction of the slow path, checked against the code bytes */
     uint64_t tag;
     struct insn insn;
@@ -90,6 +108,7 @@ struct vcpu {
     bool code_changed;                        /* blocks were invalidated */
     struct xlate_mode mode;
     uint64_t mode_key, base_key;
+    struct code_segment code_segment[4]; /* [CPL] */
     uint64_t jump_key[2];
     uint64_t jump_base[2];
     struct xlate_env env;
@@ -104,6 +123,7 @@ struct vcpu {
     uint8_t *stack; /* mapping: guard page, then the return-pair stack */
     struct host_fault host_fault;
     struct slow_insn slow[INSN_CACHE_SIZE];
+    struct bounced_operand bounced;
     struct engine_config config;
     struct bt_stats stats;
     char host_error[256]; /* text of a host failure found in translated code */
@@ -139,6 +159,11 @@ void bt_update_mode(struct vcpu *vcpu);
  * a register that was borrowed.
  */
 bool bt_locate(struct vcpu *vcpu, uint64_t host_pc);
+/*
+ * The guest's instruction at a host address inside the code cache. False: none, or one of another
+ * mode or code segment than what its privilege level has now or, if it is left, had last.
+ */
+bool bt_find_code(const struct vcpu *vcpu, uint64_t host_pc, struct code_place *place);
 /* Drops what vcpu->stale says. */
 void bt_forget_addresses(struct vcpu *vcpu);
 void bt_jump_clear(struct vcpu *vcpu, unsigned user);
@@ -176,6 +201,14 @@ bool bt_x87_pending(const struct vcpu *vcpu);
 void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc);
 /* Executes the instruction at cpu.rip through C or the bounce buffer. */
 enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed);
+
+/* --- x87_pointers.c --- */
+/* Replaces the host's pointers in the parked image by the guest's (XS_HELD). */
+void bt_hold_x87_pointers(struct vcpu *vcpu);
+/* Before the code cache is reset: what points into it has no meaning any more. */
+void bt_forget_x87_pointers(struct vcpu *vcpu);
+/* An instruction with its operand at this offset ran on the bounce buffer. */
+void bt_x87_bounced(struct vcpu *vcpu, const struct insn *insn, uint64_t offset);
 
 /* --- signals.c --- */
 int bt_signals_install(struct vd_error *err);

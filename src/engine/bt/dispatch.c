@@ -132,6 +132,8 @@ static bool deliver_fault(struct vcpu *vcpu)
                 cpu->fault.error, cpu->seg[X86_CS].selector, (unsigned long long)cpu->rip,
                 (unsigned long long)cpu->fault.cr2);
     }
+    if (bt_x87_pending(vcpu)) /* finds its pointers, by what registers hold before the delivery */
+        bt_park_vectors(cpu);
     vcpu->mmu.debug_hits = 0; /* of an instruction that did not complete */
     cpu->shadow = X86_SHADOW_NONE;
     cpu->halted = 0; /* the trap behind HLT */

@@ -104,6 +104,11 @@ void op_stack_commit(
 /* Stores host x87/SSE/AVX state into cpu->xsave if it is live in host registers (engine/bt/park.c).
  */
 void bt_park_vectors(struct x86_cpu *cpu);
+/*
+ * The same, and makes cpu->x87_pointers right, which they are otherwise only while an x87 exception
+ * is pending (engine/bt/x87_pointers.c).
+ */
+void bt_park_x87_pointers(struct x86_cpu *cpu);
 
 /* Checks the I/O permission of [port, port+size) (IOPL, TSS bitmap). 0 or -1 with #GP(0). */
 int io_check(struct x86_cpu *cpu, uint16_t port, unsigned size);

@@ -4,6 +4,8 @@
  */
 #include "engine/bt/bt.h"
 
+#include "engine/bt/ops/xstate.h"
+
 void bt_park_vectors(struct x86_cpu *cpu)
 {
     struct vcpu *vcpu = (struct vcpu *)cpu;
@@ -18,4 +20,6 @@ void bt_park_vectors(struct x86_cpu *cpu)
                      : "+m"(cpu->xsave)
                      : "m"(mxcsr), "a"(BT_XSTATE_CARRIED), "d"(0)
                      : "memory");
+    if (cpu->xsave[XS_FSW] & FSW_ES)
+        bt_hold_x87_pointers(vcpu);
 }

@@ -155,6 +155,7 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     if (read && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     result = run_bounce(vcpu, at);
+    bt_x87_bounced(vcpu, insn, offset);
     if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     return result;
@@ -306,7 +307,7 @@ static const struct insn *current_insn(struct vcpu *vcpu)
     if (slot->tag == tag && slot->insn.len <= count &&
         bytes_equal(slot->insn.bytes, bytes, slot->insn.len))
         return &slot->insn;
-    bt_park_vectors(cpu);
+    bt_park_x87_pointers(cpu);
     slot->tag = 0;
     switch (insn_decode(&slot->insn, bytes, count, vcpu->mode.bits)) {
     case INSN_OK:

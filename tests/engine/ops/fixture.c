@@ -15,6 +15,11 @@ void bt_park_vectors(struct x86_cpu *cpu)
     g->parked++;
 }
 
+void bt_park_x87_pointers(struct x86_cpu *cpu)
+{
+    bt_park_vectors(cpu);
+}
+
 /* --- the board --- */
 
 static void log_port(struct guest *g, uint16_t port, unsigned size, bool write, uint64_t value)

@@ -1,7 +1,7 @@
 /*
  * FXSAVE, XSAVE and the x87 environment, compared with the host processor: the same register image
  * is loaded there, the instruction executed, and memory and registers compared. Instruction and
- * data pointers are left out: they are 0 here.
+ * data pointers are left out where they would be those of the host's instructions.
  */
 #include "fixture.h"
 
@@ -95,11 +95,9 @@ static void fill_both(struct guest *g, uint8_t *memory, uint8_t value)
 
 /* --- environment --- */
 
-static void environment_32(uint8_t *env, bool keep_opcode)
+static void environment_32(uint8_t *env)
 {
     memset(env + 12, 0, 14);
-    if (!keep_opcode)
-        memset(env + 16, 0, 4);
 }
 
 static void fnstenv_like_the_host(void **state)
@@ -112,9 +110,8 @@ static void fnstenv_like_the_host(void **state)
     set_image(g, image);
     fill_both(g, memory, 0xcc);
     ON_HOST(image, memory, 7, "fnstenv (%%rbx)");
-    environment_32(memory, false);
+    environment_32(memory);
     RUNS(g, 0xd9, 0x33);
-    put(g, AT_DATA + 16, 4, 0);
     guest_memory_is(g, memory, 64);
     expect_registers(g, image);
 
@@ -136,9 +133,8 @@ static void fnsave_like_the_host(void **state)
     set_image(g, image);
     fill_both(g, memory, 0xcc);
     ON_HOST(image, memory, 7, "fnsave (%%rbx)");
-    environment_32(memory, false);
+    environment_32(memory);
     RUNS(g, 0xdd, 0x33);
-    put(g, AT_DATA + 16, 4, 0);
     guest_memory_is(g, memory, 128);
     assert_int_equal(xs_get16(g->cpu.xsave), INIT_FCW);
     assert_int_equal(xs_get16(g->cpu.xsave + 2), 0);
@@ -209,35 +205,95 @@ static void frstor_like_the_host(void **state)
     }
 }
 
-/* The opcode's place differs between real and protected mode format (SDM vol. 1, 8-9 to 8-12). */
+/* What FLDENV takes from the test's operand, in the mode it is in, FNSTENV gives back. */
+static void expect_round_trip(struct guest *g, uint32_t address, unsigned size, const uint8_t *env,
+                              const struct x87_pointers *pointers)
+{
+    uint8_t stored[28];
+
+    as_write(g->as, address, env, size);
+    g->cpu.x87_pointers = (struct x87_pointers){0};
+    if (size == 14 && g->cpu.sflags & X86_VM)
+        RUNS(g, 0xd9, 0x27);
+    else if (size == 28 && !(g->cpu.sflags & X86_VM))
+        RUNS(g, 0xd9, 0x23);
+    else if (size == 14)
+        RUNS(g, 0x66, 0xd9, 0x23);
+    else
+        RUNS(g, 0x66, 0xd9, 0x27);
+    assert_memory_equal(&g->cpu.x87_pointers, pointers, sizeof(*pointers));
+    put(g, address + size - 4, 4, 0xcccccccc);
+    if (size == 14 && g->cpu.sflags & X86_VM)
+        RUNS(g, 0xd9, 0x37);
+    else if (size == 28 && !(g->cpu.sflags & X86_VM))
+        RUNS(g, 0xd9, 0x33);
+    else if (size == 14)
+        RUNS(g, 0x66, 0xd9, 0x33);
+    else
+        RUNS(g, 0x66, 0xd9, 0x37);
+    as_read(g->as, address, stored, size);
+    assert_memory_equal(stored, env, size);
+}
+
+/* SDM vol. 1, figures 8-9 to 8-12: real mode has linear addresses and the opcode in both sizes. */
 static void environment_formats(void **state)
 {
     struct guest *g = *state;
-    image_bytes image;
+    uint8_t env[28];
 
-    initial_image(image);
-    image[512] = 1;
-    xs_put16(image + 6, 0x5a5);
-    set_image(g, image);
-    RUNS(g, 0xd9, 0x33); /* 32-bit protected */
-    assert_int_equal(get(g, AT_DATA, 4), 0xffff037f);
-    assert_int_equal(get(g, AT_DATA + 8, 4), 0xffffffff);
-    assert_int_equal(get(g, AT_DATA + 16, 4), 0x5a50000);
-    RUNS(g, 0xd9, 0x23);
-    assert_int_equal(xs_get16(g->cpu.xsave + 6), 0x5a5);
+    g->cpu.gpr[X86_RBX] = AT_DATA;
+    memset(env, 0xff, sizeof(env));
+    xs_put16(env, 0x37f);
+    xs_put16(env + 4, 0);
+    xs_put32(env + 12, 0x12345678);
+    xs_put32(env + 16, 0x5a59abc);
+    xs_put32(env + 20, 0x87654321);
+    xs_put16(env + 24, 0xfedc);
+    expect_round_trip(
+        g, AT_DATA, 28, env,
+        &(struct x87_pointers){
+            .fip = 0x12345678, .fcs = 0x9abc, .fop = 0x5a5, .fdp = 0x87654321, .fds = 0xfedc});
+    xs_put32(env + 2, 0xffff0000); /* status and tags */
+    xs_put32(env + 6, 0x9abc5678);
+    xs_put32(env + 10, 0xfedc4321);
+    expect_round_trip(
+        g, AT_DATA, 14, env,
+        &(struct x87_pointers){.fip = 0x5678, .fcs = 0x9abc, .fdp = 0x4321, .fds = 0xfedc});
     enter_vm86(g, 3);
     g->cpu.gpr[X86_RBX] = 0x100;
-    RUNS(g, 0xd9, 0x37); /* 16-bit real, [bx] */
-    assert_int_equal(get(g, 0x100, 2), 0x37f);
-    assert_int_equal(get(g, 0x108, 2), 0x5a5);
-    xs_put16(g->cpu.xsave + 6, 0);
-    RUNS(g, 0xd9, 0x27);
-    assert_int_equal(xs_get16(g->cpu.xsave + 6), 0x5a5);
-    RUNS(g, 0x66, 0xd9, 0x37); /* 32-bit real */
-    assert_int_equal(get(g, 0x110, 4), 0x5a5);
-    xs_put16(g->cpu.xsave + 6, 0);
-    RUNS(g, 0x66, 0xd9, 0x27);
-    assert_int_equal(xs_get16(g->cpu.xsave + 6), 0x5a5);
+    xs_put32(env + 6, 0xf5a55678);
+    xs_put32(env + 10, 0xe0004321);
+    expect_round_trip(g, 0x100, 14, env,
+                      &(struct x87_pointers){.fip = 0xf5678, .fdp = 0xe4321, .fop = 0x5a5});
+    memset(env, 0xff, sizeof(env));
+    xs_put16(env, 0x37f);
+    xs_put16(env + 4, 0);
+    xs_put16(env + 12, 0x5678);
+    xs_put32(env + 16, 0x12345a5);
+    xs_put16(env + 20, 0x4321);
+    xs_put32(env + 24, 0x8765000);
+    expect_round_trip(g, 0x100, 28, env,
+                      &(struct x87_pointers){.fip = 0x12345678, .fdp = 0x87654321, .fop = 0x5a5});
+}
+
+/* Selectors and offsets become linear addresses, FFFF:FFFF the highest of them. */
+static void real_formats_add_selector_and_offset(void **state)
+{
+    struct guest *g = *state;
+    const struct x87_pointers pointers = {
+        .fip = 0x1234, .fcs = 0xf000, .fdp = 0xffff, .fds = 0xffff, .fop = 0x7ff};
+
+    enter_vm86(g, 3);
+    g->cpu.gpr[X86_RBX] = 0x100;
+    g->cpu.x87_pointers = pointers;
+    RUNS(g, 0xd9, 0x37);
+    assert_int_equal(get(g, 0x106, 4), 0xf7ff1234);
+    assert_int_equal(get(g, 0x10a, 4), 0x0000ffef);
+    RUNS(g, 0x66, 0xd9, 0x37);
+    assert_int_equal(get(g, 0x10c, 2), 0x1234);
+    assert_int_equal(get(g, 0x110, 4), 0xf7ff);
+    assert_int_equal(get(g, 0x114, 2), 0xffef);
+    assert_int_equal(get(g, 0x118, 4), 0x10000);
 }
 
 static void x87_faults(void **state)
@@ -320,6 +376,49 @@ static void fxrstor_like_the_host(void **state)
     RUNS(g, 0x48, 0x0f, 0xae, 0x0b);
     expect_registers(g, image);
     assert_int_equal(g->cpu.xsave[512] & 3, 3);
+}
+
+/* While an exception is pending: as the host gives back what it loaded, and 0 otherwise. */
+static void pointers_in_images_like_the_host(void **state)
+{
+    struct guest *g = *state;
+    image_bytes image, memory, loaded;
+
+    for (unsigned variant = 0; variant < 4; variant++) {
+        bool wide = variant & 1, pending = variant & 2;
+
+        initial_image(image);
+        memset(loaded, 0, sizeof(loaded));
+        ON_HOST(image, loaded, 7, "fxsave64 (%%rbx)");
+        loaded[0] = 0x7b; /* division by zero is not masked, and happened */
+        loaded[2] = pending ? 4 : 0;
+        xs_put16(loaded + 6, 0xfd5a);
+        xs_put64(loaded + 8, 0x12345678abcd);
+        xs_put64(loaded + 16, 0x87654321fedc);
+        initial_image(image);
+        memset(memory, 0, sizeof(memory));
+        memcpy(memory, loaded, 512);
+        if (wide)
+            ON_HOST(image, memory, 7, "fxrstor64 (%%rbx); fxsave64 (%%rbx)");
+        else
+            ON_HOST(image, memory, 7, "fxrstor (%%rbx); fxsave (%%rbx)");
+        if (!pending)
+            clear_pointers(memory); /* others store them always */
+        initial_image(image);
+        set_image(g, image);
+        as_write(g->as, AT_DATA, loaded, 512);
+        if (wide) {
+            RUNS(g, 0x48, 0x0f, 0xae, 0x0b);
+            assert_true(g->cpu.x87_pointers.fip == 0x12345678abcd);
+            RUNS(g, 0x48, 0x0f, 0xae, 0x03);
+        } else {
+            RUNS(g, 0x0f, 0xae, 0x0b);
+            assert_int_equal(g->cpu.x87_pointers.fcs, 0x1234);
+            RUNS(g, 0x0f, 0xae, 0x03);
+        }
+        guest_memory_is(g, memory, 24);
+        assert_int_equal(g->cpu.x87_pointers.fop, 0x55a);
+    }
 }
 
 static void fxsave_faults(void **state)
@@ -587,14 +686,24 @@ int main(void)
 #define PROTECTED(test) cmocka_unit_test_setup_teardown(test, setup_protected, teardown)
 #define LONG(test)      cmocka_unit_test_setup_teardown(test, setup_long, teardown)
     const struct CMUnitTest tests[] = {
-        LONG(fnstenv_like_the_host),    LONG(fnsave_like_the_host),
-        LONG(fldenv_like_the_host),     LONG(frstor_like_the_host),
-        PROTECTED(environment_formats), PROTECTED(x87_faults),
-        LONG(fxsave_like_the_host),     PROTECTED(fxsave_outside_64_bit_mode),
-        LONG(fxrstor_like_the_host),    LONG(fxsave_faults),
-        LONG(xsave_like_the_host),      LONG(xsaveopt_like_the_host),
-        LONG(xsavec_like_the_host),     LONG(xrstor_like_the_host),
-        LONG(xrstor_header_rules),      LONG(xsave_faults),
+        LONG(fnstenv_like_the_host),
+        LONG(fnsave_like_the_host),
+        LONG(fldenv_like_the_host),
+        LONG(frstor_like_the_host),
+        PROTECTED(environment_formats),
+        PROTECTED(real_formats_add_selector_and_offset),
+        PROTECTED(x87_faults),
+        LONG(fxsave_like_the_host),
+        PROTECTED(fxsave_outside_64_bit_mode),
+        LONG(fxrstor_like_the_host),
+        LONG(fxsave_faults),
+        LONG(pointers_in_images_like_the_host),
+        LONG(xsave_like_the_host),
+        LONG(xsaveopt_like_the_host),
+        LONG(xsavec_like_the_host),
+        LONG(xrstor_like_the_host),
+        LONG(xrstor_header_rules),
+        LONG(xsave_faults),
         PROTECTED(fpu_availability),
     };
 

@@ -44,8 +44,7 @@ enum op_result op_fxsave(struct x86_cpu *cpu, const struct insn *insn)
     xstate_park(cpu);
     xs_copy(image, cpu->xsave, size);
     image[XS_FTW + 1] = 0;
-    /* The pointers would be addresses of the translation: they read as 0. */
-    xs_zero(image + XS_FIP, XS_MXCSR - XS_FIP);
+    xstate_store_pointers(cpu, image, xstate_wide(insn));
     xs_put32(image + XS_MXCSR_MASK, xstate_mxcsr_mask(cpu));
     if (mmu_write(cpu, linear, image, size, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
         return OP_FAULT;
@@ -68,8 +67,8 @@ enum op_result op_fxrstor(struct x86_cpu *cpu, const struct insn *insn)
     mxcsr = xs_get32(image + XS_MXCSR);
     if (mxcsr & ~xstate_mxcsr_mask(cpu))
         return op_raise_gp0(cpu);
-    xs_copy(cpu->xsave, image, XS_MXCSR);
-    xs_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
+    xs_copy(cpu->xsave, image, XS_FOP);
+    xstate_load_pointers(cpu, image, xstate_wide(insn));
     xs_put32(cpu->xsave + XS_MXCSR, mxcsr);
     xs_copy(cpu->xsave + XS_ST, image + XS_ST, XS_XMM - XS_ST + 16 * xstate_register_count(cpu));
     xstate_settle_x87(cpu);

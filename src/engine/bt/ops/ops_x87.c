@@ -5,7 +5,7 @@
 /*
  * The x87 environment in its 16- and 32-bit memory formats (SDM vol. 1, 8.1.10, figures 8-9 to
  * 8-12). Between these and the FXSAVE image the tag word differs (two bits per physical register
- * against one) and the pointers, which are 0 here: they would be addresses of the translation.
+ * against one), and where the pointers are.
  */
 
 enum {
@@ -78,33 +78,96 @@ static bool real_format(const struct x86_cpu *cpu)
     return x86_real_mode(cpu) || x86_vm86(cpu);
 }
 
+/* What real and virtual-8086 mode store in place of a selector and an offset. */
+static uint32_t real_linear(uint16_t selector, uint64_t offset)
+{
+    return ((uint32_t)selector << 4) + (uint32_t)offset;
+}
+
+static void store_pointers16(const struct x86_cpu *cpu, uint8_t *env)
+{
+    const struct x87_pointers *p = &cpu->x87_pointers;
+    uint32_t fip = real_linear(p->fcs, p->fip), fdp = real_linear(p->fds, p->fdp);
+
+    if (real_format(cpu)) {
+        xs_put16(env + 6, fip & 0xffff);
+        xs_put16(env + 8, (fip >> 4 & 0xf000) | p->fop);
+        xs_put16(env + 10, fdp & 0xffff);
+        xs_put16(env + 12, fdp >> 4 & 0xf000);
+        return;
+    }
+    xs_put16(env + 6, p->fip & 0xffff);
+    xs_put16(env + 8, p->fcs);
+    xs_put16(env + 10, p->fdp & 0xffff);
+    xs_put16(env + 12, p->fds);
+}
+
+static void store_pointers32(const struct x86_cpu *cpu, uint8_t *env)
+{
+    const struct x87_pointers *p = &cpu->x87_pointers;
+    uint32_t fip = real_linear(p->fcs, p->fip), fdp = real_linear(p->fds, p->fdp);
+
+    if (real_format(cpu)) {
+        xs_put32(env + 12, 0xffff0000 | (fip & 0xffff));
+        xs_put32(env + 16, (fip >> 4 & 0x0ffff000) | p->fop);
+        xs_put32(env + 20, 0xffff0000 | (fdp & 0xffff));
+        xs_put32(env + 24, fdp >> 4 & 0x0ffff000);
+        return;
+    }
+    xs_put32(env + 12, (uint32_t)p->fip);
+    xs_put32(env + 16, (uint32_t)p->fop << 16 | p->fcs);
+    xs_put32(env + 20, (uint32_t)p->fdp);
+    xs_put32(env + 24, 0xffff0000 | p->fds);
+}
+
+static void load_pointers(struct x86_cpu *cpu, unsigned size, const uint8_t *env)
+{
+    struct x87_pointers p = {0};
+
+    if (size == ENV16) {
+        unsigned high_ip = xs_get16(env + 8), high_dp = xs_get16(env + 12);
+
+        p.fip = xs_get16(env + 6);
+        p.fdp = xs_get16(env + 10);
+        if (real_format(cpu)) {
+            p.fip |= (high_ip & 0xf000) << 4;
+            p.fdp |= (high_dp & 0xf000) << 4;
+            p.fop = high_ip & 0x7ff;
+        } else {
+            p.fcs = (uint16_t)high_ip;
+            p.fds = (uint16_t)high_dp;
+        }
+    } else if (real_format(cpu)) {
+        p.fip = xs_get16(env + 12) | (xs_get32(env + 16) & 0x0ffff000) << 4;
+        p.fdp = xs_get16(env + 20) | (xs_get32(env + 24) & 0x0ffff000) << 4;
+        p.fop = xs_get16(env + 16) & 0x7ff;
+    } else {
+        p.fip = xs_get32(env + 12);
+        p.fdp = xs_get32(env + 20);
+        p.fcs = xs_get16(env + 16);
+        p.fds = xs_get16(env + 24);
+        p.fop = xs_get16(env + 18) & 0x7ff;
+    }
+    xstate_set_pointers(cpu, &p);
+}
+
 static void store_environment(const struct x86_cpu *cpu, const struct insn *insn, uint8_t *env)
 {
     const uint8_t *image = cpu->xsave;
     unsigned fcw = xs_get16(image + XS_FCW), fsw = xs_get16(image + XS_FSW);
-    unsigned tags = full_tags(image), opcode = xs_get16(image + XS_FOP) & 0x7ff;
+    unsigned tags = full_tags(image);
 
     if (environment_size(insn) == ENV16) {
-        xs_zero(env, ENV16);
         xs_put16(env, fcw);
         xs_put16(env + 2, fsw);
         xs_put16(env + 4, tags);
-        if (real_format(cpu))
-            xs_put16(env + 8, opcode);
+        store_pointers16(cpu, env);
         return;
     }
-    xs_zero(env, ENV32);
     xs_put32(env, 0xffff0000 | fcw); /* reserved halves read as ones */
     xs_put32(env + 4, 0xffff0000 | fsw);
     xs_put32(env + 8, 0xffff0000 | tags);
-    if (real_format(cpu)) {
-        xs_put32(env + 12, 0xffff0000);
-        xs_put32(env + 16, opcode);
-        xs_put32(env + 20, 0xffff0000);
-    } else {
-        xs_put32(env + 16, opcode << 16);
-        xs_put32(env + 24, 0xffff0000);
-    }
+    store_pointers32(cpu, env);
 }
 
 /*
@@ -115,23 +178,16 @@ static void load_environment(struct x86_cpu *cpu, const struct insn *insn, const
 {
     unsigned step = environment_size(insn) == ENV16 ? 2 : 4;
     unsigned fcw = xs_get16(env), fsw = xs_get16(env + step), tags = xs_get16(env + 2 * step);
-    unsigned opcode = 0;
     uint8_t *image = cpu->xsave;
 
-    if (real_format(cpu))
-        opcode = xs_get16(env + (step == 2 ? 8 : 16));
-    else if (step == 4)
-        opcode = xs_get16(env + 18);
     fsw &= ~(unsigned)(FSW_ES | FSW_B);
     if (fsw & ~fcw & FSW_EXCEPTIONS)
         fsw |= FSW_ES | FSW_B;
     xstate_set_top(cpu, top_of(fsw));
-    xs_zero(image, XS_MXCSR);
     xs_put16(image + XS_FCW, (fcw & 0x1f3f) | 0x40);
     xs_put16(image + XS_FSW, fsw);
-    image[XS_FTW] = (uint8_t)abridged_tags(tags);
-    xs_put16(image + XS_FOP, opcode & 0x7ff);
-    xstate_set_in_use(cpu, XC_X87);
+    xs_put16(image + XS_FTW, abridged_tags(tags));
+    load_pointers(cpu, environment_size(insn), env);
 }
 
 static enum op_result operand(struct x86_cpu *cpu, const struct insn *insn, unsigned size,
@@ -161,6 +217,7 @@ enum op_result op_fnstenv(struct x86_cpu *cpu, const struct insn *insn)
 
     if (operand(cpu, insn, size, true, &linear) != OP_NEXT)
         return OP_FAULT;
+    bt_park_x87_pointers(cpu);
     xstate_park(cpu);
     store_environment(cpu, insn, env);
     if (mmu_write(cpu, linear, env, size, mmu_cpl_access(cpu) | MMU_WRITE) < 0)
@@ -205,6 +262,7 @@ enum op_result op_fnsave(struct x86_cpu *cpu, const struct insn *insn)
 
     if (operand(cpu, insn, size + REGISTERS, true, &linear) != OP_NEXT)
         return OP_FAULT;
+    bt_park_x87_pointers(cpu);
     xstate_park(cpu);
     store_environment(cpu, insn, area);
     for (unsigned i = 0; i < 8; i++)

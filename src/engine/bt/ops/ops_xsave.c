@@ -43,14 +43,15 @@ struct xsave_area {
 };
 
 /* Lays out the components to be written over what memory holds. */
-static void fill_area(struct x86_cpu *cpu, uint8_t *area, uint64_t components, bool mxcsr)
+static void fill_area(struct x86_cpu *cpu, uint8_t *area, uint64_t components, bool mxcsr,
+                      bool wide)
 {
     unsigned vectors = 16 * xstate_register_count(cpu);
 
     if (components & XC_X87) {
-        xs_copy(area, cpu->xsave, XS_FIP);
+        xs_copy(area, cpu->xsave, XS_FOP);
         area[XS_FTW + 1] = 0;
-        xs_zero(area + XS_FIP, XS_MXCSR - XS_FIP); /* no addresses of the translation */
+        xstate_store_pointers(cpu, area, wide);
         xs_copy(area + XS_ST, cpu->xsave + XS_ST, XS_XMM - XS_ST);
     }
     if (mxcsr) {
@@ -74,6 +75,7 @@ enum op_result op_xsave(struct x86_cpu *cpu, const struct insn *insn)
     unsigned size = area_size(requested), access = mmu_cpl_access(cpu);
     struct xsave_area area;
     uint64_t linear, in_use, old;
+    bool wide = xstate_wide(insn);
 
     if (xsave_operand(cpu, insn, size, true, &linear) < 0)
         return OP_FAULT;
@@ -86,13 +88,13 @@ enum op_result op_xsave(struct x86_cpu *cpu, const struct insn *insn)
         /* MXCSR makes the SSE component count as in use here */
         if (xs_get32(cpu->xsave + XS_MXCSR) != MXCSR_INIT)
             in_use |= XC_SSE;
-        fill_area(cpu, area.bytes, requested & in_use, requested & in_use & XC_SSE);
+        fill_area(cpu, area.bytes, requested & in_use, requested & in_use & XC_SSE, wide);
         xs_put64(area.bytes + XSTATE_BV, requested & in_use);
         xs_put64(area.bytes + XCOMP_BV, requested | XCOMP_COMPACTED);
     } else {
         old = xs_get64(area.bytes + XSTATE_BV);
         fill_area(cpu, area.bytes, form == FORM_XSAVEOPT ? requested & in_use : requested,
-                  requested & (XC_SSE | XC_AVX));
+                  requested & (XC_SSE | XC_AVX), wide);
         xs_put64(area.bytes + XSTATE_BV, (old & ~requested) | (requested & in_use));
     }
     if (mmu_write(cpu, linear, area.bytes, size, access | MMU_WRITE) < 0)
@@ -138,7 +140,8 @@ static uint32_t restored_mxcsr(const struct x86_cpu *cpu, const uint8_t *area, u
     return xs_get32(cpu->xsave + XS_MXCSR);
 }
 
-static void restore_component(struct x86_cpu *cpu, const uint8_t *area, uint64_t component)
+static void restore_component(struct x86_cpu *cpu, const uint8_t *area, uint64_t component,
+                              bool wide)
 {
     unsigned vectors = 16 * xstate_register_count(cpu);
     bool load = xs_get64(area + XSTATE_BV) & component;
@@ -149,8 +152,8 @@ static void restore_component(struct x86_cpu *cpu, const uint8_t *area, uint64_t
             xstate_init(cpu, component);
             return;
         }
-        xs_copy(cpu->xsave, area, XS_FIP);
-        xs_zero(cpu->xsave + XS_FIP, XS_MXCSR - XS_FIP);
+        xs_copy(cpu->xsave, area, XS_FOP);
+        xstate_load_pointers(cpu, area, wide);
         xs_copy(cpu->xsave + XS_ST, area + XS_ST, XS_XMM - XS_ST);
         xstate_settle_x87(cpu);
     } else if (load) {
@@ -184,7 +187,7 @@ enum op_result op_xrstor(struct x86_cpu *cpu, const struct insn *insn)
         return op_raise_gp0(cpu);
     for (uint64_t component = XC_X87; component <= XC_AVX; component <<= 1) {
         if (requested & component)
-            restore_component(cpu, area.bytes, component);
+            restore_component(cpu, area.bytes, component, xstate_wide(insn));
     }
     xs_put32(cpu->xsave + XS_MXCSR, mxcsr);
     return OP_NEXT;

@@ -74,9 +74,43 @@ void xstate_settle_x87(struct x86_cpu *cpu)
     xs_put16(image + XS_FCW, fcw);
     xs_put16(image + XS_FSW, fsw);
     image[XS_FTW + 1] = 0;
-    xs_put16(image + XS_FOP, xs_get16(image + XS_FOP) & 0x7ff);
     for (unsigned i = 0; i < 8; i++)
         xs_zero(image + XS_ST + 16 * i + 10, 6);
+}
+
+void xstate_set_pointers(struct x86_cpu *cpu, const struct x87_pointers *pointers)
+{
+    cpu->x87_pointers = *pointers;
+    xs_put16(cpu->xsave + XS_FOP, 0);
+    xs_put64(cpu->xsave + XS_FIP, XS_HELD);
+    xs_put64(cpu->xsave + XS_FDP, XS_HELD);
+    xstate_set_in_use(cpu, XC_X87);
+}
+
+void xstate_store_pointers(const struct x86_cpu *cpu, uint8_t *area, bool wide)
+{
+    const struct x87_pointers *p = &cpu->x87_pointers;
+
+    xs_put16(area + XS_FOP, 0);
+    xs_zero(area + XS_FIP, XS_MXCSR - XS_FIP);
+    if (!(xs_get16(cpu->xsave + XS_FSW) & FSW_ES))
+        return;
+    xs_put16(area + XS_FOP, p->fop);
+    xs_put64(area + XS_FIP, wide ? p->fip : (uint32_t)p->fip | (uint64_t)p->fcs << 32);
+    xs_put64(area + XS_FDP, wide ? p->fdp : (uint32_t)p->fdp | (uint64_t)p->fds << 32);
+}
+
+void xstate_load_pointers(struct x86_cpu *cpu, const uint8_t *area, bool wide)
+{
+    struct x87_pointers p = {
+        .fip = wide ? xs_get64(area + XS_FIP) : xs_get32(area + XS_FIP),
+        .fdp = wide ? xs_get64(area + XS_FDP) : xs_get32(area + XS_FDP),
+        .fcs = wide ? 0 : xs_get16(area + XS_FIP + 4),
+        .fds = wide ? 0 : xs_get16(area + XS_FDP + 4),
+        .fop = xs_get16(area + XS_FOP) & 0x7ff,
+    };
+
+    xstate_set_pointers(cpu, &p);
 }
 
 uint32_t xstate_mxcsr_mask(const struct x86_cpu *cpu)
@@ -154,6 +188,7 @@ void x87_show_exceptions(struct x86_cpu *cpu, unsigned exceptions)
 {
     unsigned fsw, masks;
 
+    bt_park_x87_pointers(cpu);
     xstate_park(cpu);
     fsw = (xs_get16(cpu->xsave + XS_FSW) & ~(unsigned)FSW_SUMMARY) | exceptions;
     masks = xs_get16(cpu->xsave + XS_FCW);

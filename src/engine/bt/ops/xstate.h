@@ -36,6 +36,11 @@ enum { /* state components */
        XC_ALL = 7,
 };
 
+/*
+ * FIP and FDP of the image, and of the host's registers behind it, while the guest's pointers are
+ * in cpu->x87_pointers. No translated instruction and no operand is at this address.
+ */
+enum { XS_HELD = 1 };
 enum { MXCSR_INIT = 0x1f80, FCW_INIT = 0x37f };
 enum { FSW_ES = 1 << 7 }; /* an unmasked x87 exception is pending */
 
@@ -126,6 +131,20 @@ static inline uint8_t *xstate_ymm_high(struct x86_cpu *cpu, unsigned reg)
 {
     return cpu->xsave + XS_YMM_HIGH + 16 * (reg & 15);
 }
+
+/* FXSAVE64 and its like: pointers of 64 bits without selectors. */
+static inline bool xstate_wide(const struct insn *insn)
+{
+    return insn->rex & 8;
+}
+/* Sets the pointers, in place of those in the image. */
+void xstate_set_pointers(struct x86_cpu *cpu, const struct x87_pointers *pointers);
+/*
+ * The pointers in FXSAVE format; the image is parked. Stored as AMD's processors do: zeros unless
+ * an exception is pending (APM vol. 2, 11.4.4).
+ */
+void xstate_store_pointers(const struct x86_cpu *cpu, uint8_t *area, bool wide);
+void xstate_load_pointers(struct x86_cpu *cpu, const uint8_t *area, bool wide);
 
 /*
  * Applies the availability rules of insn->fpu_state (CR0.EM, MP, TS, CR4.OSFXSR, OSXSAVE, XCR0; SDM
