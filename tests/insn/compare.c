@@ -1,5 +1,6 @@
 #include "compare.h"
 
+#include <Zydis/Zydis.h>
 #include <string.h>
 
 #include "access.h"
@@ -10,7 +11,18 @@
 
 #define HOST_USER_END 0x7ffffffff000ull
 
-enum { ARITH = X86_ARITH_FLAGS, FX_FOP = 6, FX_MXCSR = 24, FX_ST = 32, FX_XMM = 160, YMM = 576 };
+enum {
+    ARITH = X86_ARITH_FLAGS,
+    FX_FSW = 2,
+    FX_FOP = 6,
+    FX_FIP = 8,
+    FX_FDP = 16,
+    FSW_ES = 0x80,
+    FX_MXCSR = 24,
+    FX_ST = 32,
+    FX_XMM = 160,
+    YMM = 576
+};
 
 unsigned case_insn_at(const struct insn_case *c, uint64_t rip)
 {
@@ -102,12 +114,69 @@ static unsigned compare_gprs(const struct insn_case *c, const struct insn_state 
     return 0;
 }
 
-/* Pointers to the last x87 instruction are not compared: the guest's would be the translation's. */
+static unsigned half(const uint8_t *p)
+{
+    return p[0] | (unsigned)p[1] << 8;
+}
+
+static uint64_t segment_base(const struct insn_case *c, unsigned seg)
+{
+    if (c->mode != 64)
+        return segment_rows[c->segment[seg]].base;
+    return seg == X86_FS ? c->in.fs_base : seg == X86_GS ? c->in.gs_base : 0;
+}
+
+/* The same byte in DS, where the segment of an operand is not known. */
+static bool same_byte(const struct insn_case *c, uint64_t a, uint64_t b)
+{
+    bool found = false;
+    for (unsigned seg = X86_ES; seg <= X86_GS; seg++) {
+        uint64_t byte = (segment_base(c, seg) + a) ^ (segment_base(c, X86_DS) + b);
+        found |= (byte & (c->mode == 64 ? LINEAR_HIGH - 1 : UINT32_MAX)) == 0;
+    }
+    return found;
+}
+
+static bool unmasks(const struct insn_case *c)
+{
+    bool found = false;
+    for (unsigned i = 0; i < c->count; i++)
+        found |= c->mnemonic[i] == ZYDIS_MNEMONIC_FLDCW;
+    return found;
+}
+
+/*
+ * Pointers to the last x87 instruction, which processors store always, or while an exception is
+ * pending. What the guest may not know is 0: all of them where the exception was unmasked later
+ * than it happened; that to the operand, when other accesses took its place in the TLB and
+ * registers have changed, or when it was on a stack that INT left.
+ */
+static bool same_pointers(const struct insn_case *c, const struct insn_state *a,
+                          const struct insn_state *b)
+{
+    static const uint8_t none[FX_MXCSR - FX_FOP];
+    const uint8_t *mine = b->xsave + FX_FOP;
+    uint64_t fip, fdp[2];
+    struct insn insn;
+    if (!(half(a->xsave + FX_FSW) & FSW_ES) || !memcmp(a->xsave + FX_FOP, mine, sizeof(none)))
+        return true;
+    if (!memcmp(mine, none, sizeof(none)))
+        return unmasks(c);
+    memcpy(&fip, a->xsave + FX_FIP, 8);
+    memcpy(&fdp[0], a->xsave + FX_FDP, 8);
+    memcpy(&fdp[1], b->xsave + FX_FDP, 8);
+    if (memcmp(a->xsave + FX_FOP, mine, FX_FDP - FX_FOP) || !decode(c, case_insn_at(c, fip), &insn))
+        return false;
+    if (fdp[1] == 0)
+        return c->count > 1 || insn.mem.seg == X86_SS;
+    return !insn.mem.present && same_byte(c, fdp[0], fdp[1]);
+}
+
 static unsigned compare_vectors(const struct insn_case *c, const struct insn_state *a,
                                 const struct insn_state *b)
 {
     unsigned differences = 0, registers = c->mode == 64 ? 16 : 8;
-    if (memcmp(a->xsave, b->xsave, 5))
+    if (memcmp(a->xsave, b->xsave, 5) || !same_pointers(c, a, b))
         differences |= DIFF_X87;
     for (unsigned i = 0; i < 8; i++) {
         if (memcmp(a->xsave + FX_ST + 16 * i, b->xsave + FX_ST + 16 * i, 10))
@@ -121,15 +190,47 @@ static unsigned compare_vectors(const struct insn_case *c, const struct insn_sta
     return differences;
 }
 
-static bool pointer_byte(const struct insn_case *c, unsigned offset)
+/* Offsets in an image; the data pointer and what follows end it. */
+struct image_layout {
+    unsigned fsw, first, fip, fcs, fdp, fds, end, width;
+};
+
+static struct image_layout image_layout(const struct insn_case *c)
 {
-    if (!c->save_offset || offset < c->save_offset)
-        return false;
-    unsigned at = offset - c->save_offset;
+    static const struct image_layout fxsave = {2, 6, 8, 12, 16, 20, 24, 4},
+                                     env32 = {4, 12, 12, 16, 20, 24, 28, 4},
+                                     env16 = {2, 6, 6, 8, 10, 12, 14, 2};
     if (c->save_size >= 512)
-        return at >= FX_FOP && at < FX_MXCSR;
-    bool narrow = c->save_size == 14 || c->save_size == 94;
-    return narrow ? at >= 6 && at < 14 : at >= 12 && at < 28;
+        return fxsave;
+    return c->save_size == 14 || c->save_size == 94 ? env16 : env32;
+}
+
+/*
+ * A byte of the pointers in a stored image that need not agree, by the rules of same_pointers(). In
+ * addition FNSTENV and FNSAVE may store 0 while no exception is pending; and in 64-bit mode the
+ * selectors are the systems'.
+ */
+static bool unknown_byte(const struct insn_case *c, const uint8_t *native, const uint8_t *guest,
+                         unsigned offset)
+{
+    struct image_layout at = image_layout(c);
+    if (!c->save_offset || offset < c->save_offset + at.first || offset >= c->save_offset + at.end)
+        return false;
+    const uint8_t *image = native + c->save_offset;
+    bool data = offset - c->save_offset >= at.fdp, quiet = !(half(image + at.fsw) & FSW_ES);
+    unsigned selector = data ? at.fds : at.fcs, pointer = data ? at.fdp : at.fip;
+    if (c->mode == 64 && offset - c->save_offset - selector < at.width)
+        return true;
+    uint64_t fip = 0, found = 0;
+    struct insn insn;
+    memcpy(&fip, image + at.fip, at.width);
+    memcpy(&found, guest + c->save_offset + pointer, at.width);
+    if (!found && (unmasks(c) || (quiet && c->save_size < 512)))
+        return true;
+    fip |= c->in.rip >> (8 * at.width) << (8 * at.width);
+    if (!data || !decode(c, case_insn_at(c, fip), &insn))
+        return false;
+    return !insn.mem.present || (!found && (c->count > 1 || insn.mem.seg == X86_SS));
 }
 
 static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, const uint8_t *b,
@@ -139,7 +240,7 @@ static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, cons
         return 0;
     for (unsigned i = 0; i < MEMORY_BYTES; i++) {
         uint64_t linear = i < DATA_BYTES ? LINEAR_DATA + i : LINEAR_STACK + i - DATA_BYTES;
-        if (a[i] != b[i] && !pointer_byte(c, i) && linear - hidden >= 8)
+        if (a[i] != b[i] && !unknown_byte(c, a, b, i) && linear - hidden >= 8)
             return DIFF_MEMORY;
     }
     return 0;

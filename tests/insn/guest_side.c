@@ -420,6 +420,8 @@ static void read_frame(struct guest_side *g, struct insn_result *r)
     r->out.gpr[X86_RSP] = item[4];
 }
 
+enum { FX_FOP = 6, FX_FIP = 8, FX_FDP = 16 };
+
 static void collect(struct guest_side *g, struct insn_result *r)
 {
     struct x86_cpu *cpu = &g->state;
@@ -444,6 +446,9 @@ static void collect(struct guest_side *g, struct insn_result *r)
     r->out.fs_base = cpu->seg[X86_FS].base;
     r->out.gs_base = cpu->seg[X86_GS].base;
     memcpy(r->out.xsave, cpu->xsave, XSAVE_BYTES);
+    memcpy(r->out.xsave + FX_FOP, &cpu->x87_pointers.fop, 2);
+    memcpy(r->out.xsave + FX_FIP, &cpu->x87_pointers.fip, 8);
+    memcpy(r->out.xsave + FX_FDP, &cpu->x87_pointers.fdp, 8);
     memcpy(r->memory, g->ram + PHYS_DATA, DATA_BYTES);
     memcpy(r->memory + DATA_BYTES, g->ram + PHYS_STACK, STACK_BYTES);
     memcpy(r->code, g->ram + PHYS_CODE + g->old_start, CASE_CODE);
