@@ -202,6 +202,7 @@ bool bt_find_code(const struct vcpu *vcpu, uint64_t host_pc, struct code_place *
         .bits = block->key.mode & KEY_BITS,
         .cpl = cpl,
         .flat = block->key.mode >> KEY_FLAT_SHIFT & 0x3f,
+        .base = (uint32_t)(cs->base_key >> 32),
         .selector = cs->selector,
     };
     return true;

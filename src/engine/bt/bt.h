@@ -66,6 +66,7 @@ struct code_place {
     uint64_t ip;
     unsigned bits, cpl;
     unsigned flat; /* as in struct xlate_mode */
+    uint32_t base; /* of the code segment, and its selector */
     uint16_t selector;
 };
 

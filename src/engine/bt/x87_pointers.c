@@ -96,7 +96,7 @@ static void find_operand(struct vcpu *vcpu, const struct code_place *place,
     if (stack_switched && !flat)
         return;
     uint64_t wrap = place->bits == 64 ? UINT64_MAX : UINT32_MAX;
-    uint64_t base = flat ? 0 : cpu->seg[seg].base;
+    uint64_t base = flat ? 0 : seg == X86_CS ? place->base : cpu->seg[seg].base;
     unsigned access = place->cpl == 3 ? (unsigned)MMU_USER : 0;
     if (!mmu_find_host(cpu, host->fdp, host->fdp_mask, access, (base + hint) & wrap, &linear))
         return;
@@ -104,7 +104,7 @@ static void find_operand(struct vcpu *vcpu, const struct code_place *place,
     if (address_size == 2 && offset > 0xffff) /* the segment register was loaded since */
         return;
     p->fdp = offset;
-    p->fds = stack_switched ? 0 : cpu->seg[seg].selector;
+    p->fds = stack_switched ? 0 : seg == X86_CS ? place->selector : cpu->seg[seg].selector;
 }
 
 static void find_data_pointer(struct vcpu *vcpu, const struct code_place *place,

@@ -208,6 +208,33 @@ static void handler_finds_the_instruction(void **state)
     }
 }
 
+/* The operand was looked for in the handler's code segment, not in the one with the instruction. */
+extern const uint8_t inner32_at[], inner32_zero[], inner32_handler[];
+GUEST_CODE(
+    inner32, 32,
+    "fninit\n fldcw 0x5000\n fld1\n inner32_at: fdivs %cs:inner32_zero - inner32\n int $0x40\n"
+    "inner32_zero: .long 0\n inner32_handler: " READ "\n hlt");
+
+static void operand_in_code_segment_that_int_left(void **state)
+{
+    (void)state;
+    struct guest g;
+    create(&g, 32);
+    GUEST_GATE(&g, 32, 0x40, inner32, inner32_handler);
+    guest_place(&g, inner32, inner32_end);
+    guest_enter_user(&g, 32);
+    g.state.seg[X86_CS].base = CODE;
+    segment_update_bounds(&g.state.seg[X86_CS]);
+    g.state.rip = 0;
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    struct x87_pointers p = environment(&g, 32);
+    assert_int_equal(p.fip, inner32_at - inner32);
+    assert_int_equal(p.fdp, inner32_zero - inner32);
+    assert_int_equal(p.fcs, USER_CS);
+    assert_int_equal(p.fds, USER_CS);
+    guest_destroy(&g);
+}
+
 /* --- without an exception --- */
 
 /* Programs find out where they are by this; translation of the code must not come in between. */
@@ -336,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pending_exception_names_its_instruction),
         cmocka_unit_test(handler_finds_the_instruction),
+        cmocka_unit_test(operand_in_code_segment_that_int_left),
         cmocka_unit_test(fnstenv_names_the_last_instruction),
         cmocka_unit_test(fninit_clears_pointers),
         cmocka_unit_test(loaded_pointers_come_back),
