@@ -135,6 +135,27 @@ void emit_rorx(struct emit *e, int w, unsigned dst, unsigned src, unsigned count
     emit8(e, count);
 }
 
+enum { PP_SHLX = 1, PP_SHRX = 3 }; /* VEX.pp */
+
+static void emit_shift_x(struct emit *e, unsigned pp, unsigned dst, unsigned src, unsigned count)
+{
+    emit8(e, 0xc4);
+    emit8(e, (dst < 8 ? 0x80u : 0) | 0x40 | (src < 8 ? 0x20u : 0) | 2);
+    emit8(e, 0x80 | (~count & 15) << 3 | pp); /* W = 1 */
+    emit8(e, 0xf7);
+    emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+}
+
+void emit_shlx(struct emit *e, unsigned dst, unsigned src, unsigned count)
+{
+    emit_shift_x(e, PP_SHLX, dst, src, count);
+}
+
+void emit_shrx(struct emit *e, unsigned dst, unsigned src, unsigned count)
+{
+    emit_shift_x(e, PP_SHRX, dst, src, count);
+}
+
 static uint32_t emit_rel32(struct emit *e, uint64_t target)
 {
     uint32_t site = e->pos;

@@ -136,6 +136,9 @@ void emit_cmp_gs_imm8(struct emit *e, int32_t disp, int8_t value);
 void emit_alu_imm32(struct emit *e, int w, unsigned ext, unsigned reg, uint32_t value);
 /* rorx dst, src, count (BMI2, flag-neutral) */
 void emit_rorx(struct emit *e, int w, unsigned dst, unsigned src, unsigned count);
+/* shlx/shrx dst, src, count: 64 bits, the count is a register (BMI2, flag-neutral) */
+void emit_shlx(struct emit *e, unsigned dst, unsigned src, unsigned count);
+void emit_shrx(struct emit *e, unsigned dst, unsigned src, unsigned count);
 
 /* jmp/call/jcc rel32 to an executable address; returns the position of the rel32. */
 uint32_t emit_jmp(struct emit *e, uint64_t target);

@@ -50,7 +50,7 @@ void emit_count(struct xlate *x, int32_t counter)
     emit_store_gs(&x->e, W64, counter, H_R9);
 }
 
-static void flags_park(struct xlate *x)
+void flags_park(struct xlate *x)
 {
     struct emit *e = &x->e;
     emit_mov(e, W64, H_R9, H_RAX);
@@ -364,6 +364,9 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
         break;
     case COLD_WINDOW:
         emit_cold_window(x, cold);
+        break;
+    case COLD_TARGET:
+        emit_cold_target(x, cold);
         break;
     }
 }

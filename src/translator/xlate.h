@@ -56,6 +56,8 @@ enum xlate_fpu { /* CR0/CR4/XCR0/mode state that makes x87/SSE/AVX instructions 
 struct xlate_env {
     int32_t tlb_read_tag[2], tlb_write_tag[2], tlb_host[2], tlb_addend[2]; /* [user]; of entry 0 */
     unsigned tlb_entry_shift, tlb_bits;
+    int32_t jump_ip[2], jump_host[2]; /* [user]; of entry 0: minus the guest ip, host address */
+    unsigned jump_entry_shift, jump_bits;
     int32_t flags_park;     /* 2 bytes: OF in the low, lahf in the high byte */
     int32_t spill[2];       /* 8 bytes each, scratch of one instruction */
     int32_t direction;      /* 1 byte: guest DF */
@@ -71,8 +73,14 @@ struct xlate_env {
     uint64_t stub_link;    /* jmp with r9d = exit index: find or make the target, link, go there */
     uint64_t stub_event;   /* jmp with r10 = guest ip: leave for an asynchronous event */
     uint64_t stub_done;    /* jmp with r10 = guest ip: leave after a single instruction */
-    uint64_t stub_indirect[2];    /* [user] jmp/call with r10 = target ip: jump cache, or leave */
+    uint64_t stub_indirect[2];    /* [user] jmp with r10 = target ip: jump cache, or leave */
     uint64_t stub_return_miss[2]; /* [user] the same, but first drops the top return pair */
+    /*
+     * [64-bit mode] call with spill[0] = target ip: returns if it is within the code segment or
+     * canonical, else as stub_bounce
+     */
+    uint64_t stub_check_target[2];
+    uint64_t stub_missed_call; /* jmp with spill[0] = target ip: leave */
 };
 
 /* r9d at stub_access */
@@ -149,6 +157,7 @@ struct xlate_input {
     const struct xlate_alloc *alloc;
     uint16_t bounce_offset; /* with mode.bounce: added to env.bounce */
     uint64_t cs_base;       /* to tell pages: linear = cs_base + ip */
+    uint32_t cs_limit;      /* of the code segment; without meaning in 64-bit mode */
 };
 
 /*

@@ -216,11 +216,10 @@ void xlate_jump_indirect(struct xlate *x)
     emit_indirect(x);
 }
 
-/* Stores the return address on the guest stack. */
-static void push_return(struct xlate *x, uint64_t ip)
+/* Stores the return address on the guest stack, whose operand is addressed. */
+static void store_return(struct xlate *x, uint64_t ip)
 {
     unsigned size = x->insn->opsize;
-    emit_stack(x, -(int)size, size, true);
     if (size != 8 || (uint64_t)(int64_t)(int32_t)ip == ip) {
         emit_store_operand_imm(x, size, (uint32_t)ip);
     } else {
@@ -248,37 +247,104 @@ static void push_pair(struct xlate *x, uint64_t ip)
     }
 }
 
+/*
+ * The register with the host address of the target in spill[0]. A target that no CALL may go to is
+ * in no cache: only a miss has to ask for it, and nothing is on the stack yet.
+ */
+static unsigned emit_find_target(struct xlate *x)
+{
+    struct emit *e = &x->e;
+    const struct xlate_env *env = x->env;
+    unsigned code = x->base == H_R10 ? H_R8 : H_R10; /* R8: the window, if any, ends here */
+    emit_store_gs(e, W64, env->spill[1], H_RCX);
+    emit_load_gs(e, W64, code, env->spill[0]);
+    emit_mov_imm(e, H_RCX, 64 - env->jump_bits);
+    emit_shlx(e, H_R9, code, H_RCX);
+    emit_mov_imm(e, H_RCX, 64 - env->jump_bits - env->jump_entry_shift);
+    emit_shrx(e, H_R9, H_R9, H_RCX);
+    emit_reg_gs_index(e, W64, 0x8b, H_RCX, H_R9, env->jump_ip[is_user(x)]);
+    emit_lea(e, W64, H_RCX, H_RCX, code, 0, 0);
+    uint32_t hit = emit_jcxz(x, 8);
+    struct cold *cold = cold_add(x, COLD_TARGET, emit_jmp_later(e));
+    emit_patch8(e, hit, e->pos);
+    emit_load_gs(e, W64, H_RCX, env->spill[1]);
+    emit_reg_gs_index(e, W64, 0x8b, code, H_R9, env->jump_host[is_user(x)]);
+    cold->back = e->pos;
+    cold->value = code;
+    return code;
+}
+
+void emit_cold_target(struct xlate *x, const struct cold *cold)
+{
+    struct emit *e = &x->e;
+    bool park = !x->parked; /* flags are live behind a CALL to who knows where */
+    emit_load_gs(e, W64, H_RCX, x->env->spill[1]);
+    if (park)
+        flags_park(x);
+    emit_call(e, x->env->stub_check_target[x->mode->bits == 64]);
+    if (park)
+        flags_unpark(x, false);
+    emit_mov_imm(e, cold->value, x->env->stub_missed_call);
+    emit_patch(e, emit_jmp_later(e), cold->back);
+}
+
+/* Whether execution may go on at ip. */
+static bool is_valid_ip(const struct xlate *x, uint64_t ip)
+{
+    if (x->mode->bits == 64)
+        return (uint64_t)((int64_t)(ip << 16) >> 16) == ip;
+    return ip <= x->in->cs_limit;
+}
+
+static void call_direct(struct xlate *x, uint64_t next)
+{
+    struct emit *e = &x->e;
+    emit_stack(x, -(int)x->insn->opsize, x->insn->opsize, true);
+    store_return(x, next);
+    settle_for_exit(x);
+    push_pair(x, next);
+    unsigned number = exit_new(x, branch_target(x));
+    if (x->out->exits[number].cell)
+        emit_cell(x, number, 2);
+    else
+        x->out->exits[number].site = emit_call(e, e->exec);
+}
+
+static void call_indirect(struct xlate *x, uint64_t next)
+{
+    struct emit *e = &x->e;
+    load_target(x);
+    emit_store_gs(e, W64, x->env->spill[0], H_R10);
+    emit_stack(x, -(int)x->insn->opsize, x->insn->opsize, true);
+    unsigned code = emit_find_target(x);
+    store_return(x, next);
+    settle_for_exit(x);
+    push_pair(x, next);
+    emit_rex(e, W32, H_NONE, H_NONE, code);
+    emit8(e, 0xff);
+    emit8(e, 0xd0 | (code & 7));
+}
+
+/*
+ * C executes a CALL that faults, which must leave the stack as it is, and one that no RET may
+ * return from: its return address must not be predicted, since nobody would check it.
+ */
 void xlate_call(struct xlate *x)
 {
     struct emit *e = &x->e;
     bool direct = x->insn->kind == KIND_CALL_REL;
     uint64_t next = next_ip(x) & bytes_mask(x->insn->opsize); /* as RET will find it */
-    if (!direct) {
-        load_target(x);
-        emit_store_gs(e, W64, x->env->spill[0], H_R10);
-    }
-    push_return(x, next);
-    settle_for_exit(x);
-    if (!direct)
-        emit_load_gs(e, W64, H_R10, x->env->spill[0]);
-    if (leaves_always(x)) {
-        if (direct)
-            emit_done(x, branch_target(x));
-        else
-            emit_indirect(x);
+    if (leaves_always(x) || !is_valid_ip(x, next) ||
+        (direct && !is_valid_ip(x, branch_target(x)))) {
+        flags_clobber(x); /* parks them if they are live */
+        emit_call(e, x->env->stub_bounce);
+        emit8(e, 0x90); /* the return address, which is never used, stays inside the block */
         return;
     }
-    push_pair(x, next);
-    if (!direct) {
-        note_branch(x);
-        emit_call(e, x->env->stub_indirect[is_user(x)]);
-    } else {
-        unsigned number = exit_new(x, branch_target(x));
-        if (x->out->exits[number].cell)
-            emit_cell(x, number, 2);
-        else
-            x->out->exits[number].site = emit_call(e, e->exec);
-    }
+    if (direct)
+        call_direct(x, next);
+    else
+        call_indirect(x, next);
     emit_lea(e, W64, H_RSP, H_RSP, H_NONE, 0, 8); /* drop the guest half of the pair */
     emit_exit(x, next);
 }

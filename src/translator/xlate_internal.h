@@ -14,6 +14,7 @@ enum cold_kind {                 /* code that runs rarely, placed behind the blo
                  COLD_CELL_JUMP, /* conditional jump to a cell exit */
                  COLD_VECTORS,   /* vector state is parked: bring it back */
                  COLD_WINDOW,    /* stack window: refill, or go on in the variant without windows */
+                 COLD_TARGET,    /* target of a CALL that the jump cache does not have */
 };
 
 struct cold {
@@ -22,7 +23,7 @@ struct cold {
     uint16_t ip;     /* guest ip offset, for the map */
     uint32_t site;   /* rel32 that leads here */
     uint32_t back;   /* COLD_ACCESS: where to continue */
-    uint32_t value;  /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit */
+    uint32_t value;  /* COLD_ACCESS: descriptor; COLD_CELL_JUMP: exit; COLD_TARGET: register */
     int32_t tag;     /* COLD_ACCESS: TLB tag array, to restore R10; 0: it is intact */
     uint64_t linear; /* COLD_CONSTANT */
 };
@@ -92,6 +93,8 @@ void emit_count(struct xlate *x, int32_t counter);
 void flags_clobber(struct xlate *x);
 /* Call right before the copy of an instruction that reads or writes flags. */
 void flags_settle(struct xlate *x);
+/* Parks them; destroys R9. */
+void flags_park(struct xlate *x);
 /* Brings parked flags back (R9 is destroyed; keep_r9 uses a spill slot instead). */
 void flags_unpark(struct xlate *x, bool keep_r9);
 void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op);
@@ -168,6 +171,7 @@ void xlate_jump(struct xlate *x);
 void xlate_jcc(struct xlate *x, bool last);
 void xlate_loop(struct xlate *x);
 void xlate_call(struct xlate *x);
+void emit_cold_target(struct xlate *x, const struct cold *cold);
 void xlate_jump_indirect(struct xlate *x);
 void xlate_return(struct xlate *x);
 void emit_cell_jump(struct xlate *x, unsigned exit_number);

@@ -233,34 +233,15 @@ static bool unknown_byte(const struct insn_case *c, const uint8_t *native, const
     return !insn.mem.present || (!found && (c->count > 1 || insn.mem.seg == X86_SS));
 }
 
-static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, const uint8_t *b,
-                               uint64_t hidden)
+static unsigned compare_memory(const struct insn_case *c, const uint8_t *a, const uint8_t *b)
 {
     if (!memcmp(a, b, MEMORY_BYTES))
         return 0;
     for (unsigned i = 0; i < MEMORY_BYTES; i++) {
-        uint64_t linear = i < DATA_BYTES ? LINEAR_DATA + i : LINEAR_STACK + i - DATA_BYTES;
-        if (a[i] != b[i] && !unknown_byte(c, a, b, i) && linear - hidden >= 8)
+        if (a[i] != b[i] && !unknown_byte(c, a, b, i))
             return DIFF_MEMORY;
     }
     return 0;
-}
-
-/*
- * Where a CALL whose target is out of bounds leaves its return address in the guest, below the
- * unchanged stack pointer; a processor faults first. 0: nowhere.
- */
-static uint64_t unwritten_return_address(const struct insn_case *c, const struct insn_result *r)
-{
-    struct insn insn;
-    if (r->outcome != OUTCOME_EXCEPTION || r->vector != X86_GP ||
-        !decode(c, case_insn_at(c, r->out.rip), &insn) ||
-        (insn.kind != KIND_CALL_IND && insn.kind != KIND_CALL_REL))
-        return 0;
-    const struct segment_row *ss = &segment_rows[c->segment[X86_SS]];
-    uint64_t mask = c->mode == 64 ? UINT64_MAX : ss->big ? UINT32_MAX : 0xffff;
-    uint64_t base = c->mode == 64 ? 0 : ss->base;
-    return (base + ((r->out.gpr[X86_RSP] - insn.opsize) & mask)) % LINEAR_HIGH;
 }
 
 /* Error code bits that a page fault has in the guest only: natively the page is absent. */
@@ -371,6 +352,5 @@ unsigned compare_results(const struct insn_case *c, const struct insn_result *na
         differences |= DIFF_CODE;
     if (!access_bits_possible(c, native, guest, rules->template))
         differences |= DIFF_ACCESSED;
-    return differences |
-           compare_memory(c, native->memory, guest->memory, unwritten_return_address(c, native));
+    return differences | compare_memory(c, native->memory, guest->memory);
 }

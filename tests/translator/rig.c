@@ -57,7 +57,11 @@ static void env_init(struct rig *rig)
         env->tlb_host[user] = env->tlb_read_tag[user] + 16;
         env->stub_indirect[user] = stub_address(10 + user);
         env->stub_return_miss[user] = stub_address(12 + user);
+        env->jump_ip[user] = 0x40000 + (int32_t)user * 0x4000;
+        env->jump_host[user] = env->jump_ip[user] + 8;
     }
+    env->jump_bits = 10;
+    env->jump_entry_shift = 4;
     env->tlb_entry_shift = 5;
     env->tlb_bits = 10;
     env->flags_park = state;
@@ -76,6 +80,9 @@ static void env_init(struct rig *rig)
     env->stub_link = stub_address(4);
     env->stub_event = stub_address(5);
     env->stub_done = stub_address(6);
+    env->stub_missed_call = stub_address(7);
+    env->stub_check_target[0] = stub_address(8);
+    env->stub_check_target[1] = stub_address(9);
 }
 
 void rig_create(struct rig *rig)
@@ -179,7 +186,8 @@ int rig_translate(struct rig *rig, uint32_t size)
                                 .mode = &rig->mode,
                                 .env = &rig->env,
                                 .alloc = &rig->alloc,
-                                .bounce_offset = 16};
+                                .bounce_offset = 16,
+                                .cs_limit = rig->mode.bits == 16 ? 0xffff : UINT32_MAX};
     rig->sites_used = rig->cells_used = 0;
     return xlate_block(&rig->result, &input, rig->buffer, size, rig_exec);
 }

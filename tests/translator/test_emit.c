@@ -413,6 +413,20 @@ static void test_rorx(void **state)
     }
 }
 
+static void test_shift_by_register(void **state)
+{
+    for (unsigned n = 0; n < 16 * 16 * 2; n++) {
+        unsigned dst = n & 15, src = n >> 4 & 15, count = (n * 5 + n / 16) & 15;
+        bool right = n >= 256;
+        (right ? emit_shrx : emit_shlx)(begin(*state), dst, src, count);
+        struct want want = {.mnemonic = right ? "shrx" : "shlx",
+                            .count = 3,
+                            .operand = {want_reg(name_of(W64, dst)), want_reg(name_of(W64, src)),
+                                        want_reg(name_of(W64, count))}};
+        check(*state, &want);
+    }
+}
+
 static void check_branch(struct rig *rig, const char *mnemonic, uint64_t target, uint32_t site)
 {
     ZydisDecodedInstruction insn;
@@ -500,12 +514,13 @@ static void test_overflow(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reg_reg), cmocka_unit_test(test_reg_reg_widening),
-        cmocka_unit_test(test_reg_mem), cmocka_unit_test(test_reg_mem_size),
-        cmocka_unit_test(test_gs),      cmocka_unit_test(test_gs_immediate),
-        cmocka_unit_test(test_mov_imm), cmocka_unit_test(test_alu_imm32),
-        cmocka_unit_test(test_rorx),    cmocka_unit_test(test_branches),
-        cmocka_unit_test(test_patch),   cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_reg_reg),  cmocka_unit_test(test_reg_reg_widening),
+        cmocka_unit_test(test_reg_mem),  cmocka_unit_test(test_reg_mem_size),
+        cmocka_unit_test(test_gs),       cmocka_unit_test(test_gs_immediate),
+        cmocka_unit_test(test_mov_imm),  cmocka_unit_test(test_alu_imm32),
+        cmocka_unit_test(test_rorx),     cmocka_unit_test(test_shift_by_register),
+        cmocka_unit_test(test_branches), cmocka_unit_test(test_patch),
+        cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -530,6 +530,7 @@ static uint32_t build_block(struct vcpu *vcpu, const struct target *t, const str
         .alloc = &alloc,
         .bounce_offset = (uint16_t)bounce_offset,
         .cs_base = vcpu->mode.bits == 64 ? 0 : vcpu->cpu.seg[X86_CS].base,
+        .cs_limit = vcpu->cpu.seg[X86_CS].limit,
     };
     memcpy(input.blocks, unit->blocks, sizeof(input.blocks));
     uint64_t exec = (uint64_t)(uintptr_t)(cache->memory.exec + offset);

@@ -336,15 +336,13 @@ void bt_undo_branch(struct vcpu *vcpu, uint64_t host_pc)
         cpu->rip = target; /* no branch: execution ran off the end */
         return;
     }
-    int pushed = 0; /* bytes on the stack, negative: taken from it */
-    if (insn->kind == KIND_CALL_REL || insn->kind == KIND_CALL_IND)
-        pushed = insn->opsize;
-    else if (insn->kind == KIND_RET)
-        pushed = -(int)insn->opsize - (insn->imm_size ? (int)(uint16_t)insn->imm : 0);
+    unsigned popped = 0; /* a CALL has looked at its target before it pushes */
+    if (insn->kind == KIND_RET)
+        popped = insn->opsize + (insn->imm_size ? (unsigned)(uint16_t)insn->imm : 0);
     else if (insn->kind == KIND_LOOP && insn->opcode != 0xe3)
         op_set_gpr(cpu, insn, X86_RCX, insn->addrsize,
                    op_get_gpr(cpu, insn, X86_RCX, insn->addrsize) + 1);
-    op_set_gpr(cpu, insn, X86_RSP, vcpu->mode.stack_bits / 8, cpu->gpr[X86_RSP] + (uint64_t)pushed);
+    op_set_gpr(cpu, insn, X86_RSP, vcpu->mode.stack_bits / 8, cpu->gpr[X86_RSP] - popped);
 }
 
 enum op_result bt_slow_step(struct vcpu *vcpu, const struct insn **executed)

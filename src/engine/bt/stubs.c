@@ -239,34 +239,60 @@ static uint64_t stub_callout(struct emit *e)
     return start;
 }
 
-/* shlx/shrx dst, src, count */
-static void shift_x(struct emit *e, unsigned pp, unsigned dst, unsigned src, unsigned count)
+enum { JUMP_ENTRY_SHIFT = 4 };
+_Static_assert(sizeof(struct jump_entry) == 1 << JUMP_ENTRY_SHIFT, "shifted index");
+
+/* Offset of a field of the jump cache's first entry. */
+static int32_t jump_table(unsigned user, size_t field)
 {
-    emit8(e, 0xc4);
-    emit8(e, (dst < 8 ? 0x80u : 0) | 0x40 | (src < 8 ? 0x20u : 0) | 2);
-    emit8(e, 0x80 | (~count & 15) << 3 | pp); /* W = 1 */
-    emit8(e, 0xf7);
-    emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+    return (int32_t)(offsetof(struct vcpu, jump) + user * sizeof(struct jump_entry) * JUMP_SIZE +
+                     field);
 }
 
-enum { SHLX = 1, SHRX = 3 }; /* VEX.pp */
+/*
+ * call with spill[0] = target of a CALL that the jump cache does not have: returns if it is an
+ * address to go to, else C executes the instruction. Flags are parked.
+ */
+static uint64_t stub_check_target(struct emit *e, bool canonical, uint64_t bounce)
+{
+    uint64_t start = here(e);
+    if (canonical) { /* bits 63:47 are all 0 or all 1 */
+        emit_load_gs(e, W64, H_R9, VCPU(spill));
+        emit_reg_reg(e, W64, 0xc1, 7, H_R9); /* sar r9, 47 */
+        emit8(e, 47);
+        emit_lea(e, W64, H_R9, H_R9, H_NONE, 0, 1);
+        emit_alu_imm32(e, W64, 7, H_R9, 1);
+    } else {
+        emit_load_gs(e, W32, H_R9, VCPU(cpu.seg[X86_CS].limit));
+        emit_reg_gs(e, 0, W64, 0x39, H_R9, VCPU(spill)); /* cmp target, r9 */
+    }
+    emit_jcc(e, CC_A, bounce);
+    emit8(e, 0xc3);
+    return start;
+}
 
-/* jmp/call with r10 = guest ip: goes to its code through the jump cache. Touches no flags. */
+/* Where a CALL goes whose target, in spill[0], the jump cache does not have. */
+static uint64_t stub_missed_call(struct emit *e, uint64_t lookup_exit)
+{
+    uint64_t start = here(e);
+    emit_load_gs(e, W64, H_R10, VCPU(spill));
+    emit_jmp(e, lookup_exit);
+    return start;
+}
+
+/* jmp with r10 = guest ip: goes to its code through the jump cache. Touches no flags. */
 static uint64_t stub_indirect(struct emit *e, unsigned user, uint64_t lookup_exit,
                               uint64_t *return_miss)
 {
     uint64_t start = here(e);
     uint32_t entry = e->pos;
-    int32_t jump =
-        (int32_t)(offsetof(struct vcpu, jump) + user * sizeof(struct jump_entry) * JUMP_SIZE);
-    _Static_assert(sizeof(struct jump_entry) == 16, "the index is shifted by 4");
     emit_mov_imm(e, H_R9, 64 - JUMP_BITS);
-    shift_x(e, SHLX, H_R8, H_R10, H_R9);
-    emit_mov_imm(e, H_R9, 64 - JUMP_BITS - 4);
-    shift_x(e, SHRX, H_R8, H_R8, H_R9);
+    emit_shlx(e, H_R8, H_R10, H_R9);
+    emit_mov_imm(e, H_R9, 64 - JUMP_BITS - JUMP_ENTRY_SHIFT);
+    emit_shrx(e, H_R8, H_R8, H_R9);
     emit_mov(e, W64, H_R9, H_RCX);
     emit_reg_gs_index(e, W64, 0x8b, H_RCX, H_R8,
-                      jump + (int32_t)offsetof(struct jump_entry, negated_ip));
+                      jump_table(user, offsetof(struct jump_entry, negated_ip)));
     emit_lea(e, W64, H_RCX, H_RCX, H_R10, 0, 0);
     emit8(e, 0xe3); /* jrcxz */
     emit8(e, 0);
@@ -275,7 +301,7 @@ static uint64_t stub_indirect(struct emit *e, unsigned user, uint64_t lookup_exi
     emit_jmp(e, lookup_exit);
     emit_patch8(e, hit, e->pos);
     emit_mov(e, W64, H_RCX, H_R9);
-    emit_reg_gs_index(e, W32, 0xff, 4, H_R8, jump + (int32_t)offsetof(struct jump_entry, host));
+    emit_reg_gs_index(e, W32, 0xff, 4, H_R8, jump_table(user, offsetof(struct jump_entry, host)));
 
     /* A return whose prediction failed: like the CPU's own predictor, drop one pair. */
     *return_miss = here(e);
@@ -351,7 +377,11 @@ static void env_init(struct vcpu *vcpu)
         env->tlb_write_tag[user] = tlb + (int32_t)offsetof(struct tlb_entry, write_tag);
         env->tlb_addend[user] = tlb + (int32_t)offsetof(struct tlb_entry, addend);
         env->tlb_host[user] = tlb + (int32_t)offsetof(struct tlb_entry, host);
+        env->jump_ip[user] = jump_table(user, offsetof(struct jump_entry, negated_ip));
+        env->jump_host[user] = jump_table(user, offsetof(struct jump_entry, host));
     }
+    env->jump_bits = JUMP_BITS;
+    env->jump_entry_shift = JUMP_ENTRY_SHIFT;
     _Static_assert(sizeof(struct tlb_entry) == 32, "the index is shifted by 5");
     env->tlb_entry_shift = 5;
     env->tlb_bits = TLB_BITS;
@@ -388,6 +418,9 @@ int bt_stubs_init(struct vcpu *vcpu, struct vd_error *err)
     env->stub_bounce = stub_bounce(&e);
     env->stub_callout = stub_callout(&e);
     env->stub_vectors = stub_vectors(&e);
+    for (unsigned canonical = 0; canonical < 2; canonical++)
+        env->stub_check_target[canonical] = stub_check_target(&e, canonical, env->stub_bounce);
+    env->stub_missed_call = stub_missed_call(&e, lookup);
     for (unsigned user = 0; user < 2; user++)
         env->stub_indirect[user] = stub_indirect(&e, user, lookup, &env->stub_return_miss[user]);
     uint64_t sentinel = stub_sentinel(&e, lookup);
