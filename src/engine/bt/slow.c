@@ -112,18 +112,22 @@ static bool waits_for_x87(const struct insn *insn)
     return insn->fpu_state == FPU_X87 || insn->fpu_state == FPU_MMX || to_mmx;
 }
 
-/* An unmasked exception of an x87 store leaves memory as it is. */
-static bool x87_may_not_store(const struct vcpu *vcpu, const struct insn *insn)
+/*
+ * The x87 instruction that just ran has stored nothing, because of an unmasked exception (SDM vol.
+ * 1, 8.5); that of precision alone comes behind the store. No exception was pending before it.
+ */
+static bool x87_stored_nothing(const struct vcpu *vcpu)
 {
-    enum { MASKS = 0x3f };
-    uint16_t control;
-    if (insn->fpu_state != FPU_X87)
-        return false;
-    if (vcpu->vectors_parked)
-        control = vcpu->cpu.xsave[0];
-    else
+    enum { FSW = 2, BEFORE_STORE = 0x1f };
+    uint16_t control, status;
+    if (vcpu->vectors_parked) {
+        bytes_copy(&control, vcpu->cpu.xsave, sizeof(control));
+        bytes_copy(&status, vcpu->cpu.xsave + FSW, sizeof(status));
+    } else {
         __asm__ volatile("fnstcw %0" : "=m"(control));
-    return (control & MASKS) != MASKS;
+        __asm__ volatile("fnstsw %0" : "=a"(status));
+    }
+    return status & ~control & BEFORE_STORE;
 }
 
 static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
@@ -133,7 +137,8 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
     bool write = insn->mem.access & MEM_WRITE;
     uint64_t offset = operand_offset(cpu, insn), linear;
     enum op_result result = OP_NEXT;
-    if (waits_for_x87(insn) && bt_x87_pending(vcpu))
+    bool pending = waits_for_x87(insn) && bt_x87_pending(vcpu);
+    if (pending)
         result = run_bounce(vcpu, 0);
     if (result != OP_NEXT)
         return result; /* #MF or FERR#; the few that do not wait (FNSTSW, FNSTCW) may run twice */
@@ -151,11 +156,12 @@ static enum op_result slow_copy(struct vcpu *vcpu, const struct insn *insn)
      * aligned in the buffer: no check by the host comes behind the one above.
      */
     unsigned at = size >= 16 ? (unsigned)linear & 63 : 0;
-    bool read = (insn->mem.access & MEM_READ) || x87_may_not_store(vcpu, insn);
-    if (read && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
+    if ((insn->mem.access & MEM_READ) && mmu_read(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     result = run_bounce(vcpu, at);
     bt_x87_bounced(vcpu, insn, offset);
+    if (insn->fpu_state == FPU_X87 && !pending && x87_stored_nothing(vcpu))
+        write = false;
     if (result == OP_NEXT && write && mmu_write(cpu, linear, vcpu->bounce + at, size, user) < 0)
         return OP_FAULT;
     return result;

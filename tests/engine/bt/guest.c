@@ -37,7 +37,8 @@ static void set_ferr(void *ctx, bool level)
 {
     struct guest *g = ctx;
     g->ferr |= level;
-    engine_bt.vcpu_kick(g->vcpu);
+    if (level)
+        engine_bt.vcpu_kick(g->vcpu);
 }
 
 static uint64_t read_tsc(void *ctx)

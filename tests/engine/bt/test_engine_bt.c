@@ -234,6 +234,88 @@ static void test_waiting_is_no_step(void **state)
     }
 }
 
+/* --- operands in a device's memory behind FERR# --- */
+
+enum { DEVICE = 0xd0000000 };
+
+struct accesses {
+    unsigned reads, writes;
+};
+
+static uint64_t count_read(void *ctx, uint64_t offset, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    ((struct accesses *)ctx)->reads++;
+    return 0x40000000; /* 2.0 */
+}
+
+static void count_write(void *ctx, uint64_t offset, uint64_t value, unsigned size)
+{
+    (void)offset;
+    (void)value;
+    (void)size;
+    ((struct accesses *)ctx)->writes++;
+}
+
+#define PENDING_DEVICE(insn)                                                                       \
+    "mov $0x100000, %esi\n mov $0xd0000000, %edi\n fninit\n movw $0x37b, (%esi)\n"                 \
+    "fldcw (%esi)\n fld1\n fldz\n fdivrp\n 1: " insn "\n fnclex\n hlt"
+GUEST_CODE(device_fadd, 32, PENDING_DEVICE("fadds (%edi)"));
+GUEST_CODE(device_fild, 32, PENDING_DEVICE("fildl (%edi)"));
+GUEST_CODE(device_fst, 32, PENDING_DEVICE("fsts (%edi)"));
+GUEST_CODE(device_fldcw, 32, PENDING_DEVICE("fldcw (%edi)"));
+GUEST_CODE(device_movq, 32, PENDING_DEVICE("movq (%edi), %mm1"));
+GUEST_CODE(device_movq_to, 32, PENDING_DEVICE("movq %mm1, (%edi)"));
+GUEST_CODE(device_paddb, 32, PENDING_DEVICE("paddb (%edi), %mm1"));
+GUEST_CODE(device_cvttps2pi, 32, PENDING_DEVICE("cvttps2pi (%edi), %mm1"));
+GUEST_CODE(device_fnstcw, 32, PENDING_DEVICE("fnstcw (%edi)"));
+
+/* The device is accessed when the instruction runs, not when it waits: with IGNNE#, once. */
+static void test_waiting_accesses_no_device(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        const uint8_t *code, *end;
+        unsigned length, reads, writes;
+        bool waits;
+    } rows[] = {
+#define ROW(name, length, reads, writes, waits)                                                    \
+    {#name, name, name##_end, length, reads, writes, waits}
+        ROW(device_fadd, 2, 1, 0, true),    ROW(device_fild, 2, 1, 0, true),
+        ROW(device_fst, 2, 0, 1, true),     ROW(device_fldcw, 2, 1, 0, true),
+        ROW(device_movq, 3, 2, 0, true),    ROW(device_movq_to, 3, 0, 2, true),
+        ROW(device_paddb, 3, 2, 0, true),   ROW(device_cvttps2pi, 3, 2, 0, true),
+        ROW(device_fnstcw, 2, 0, 1, false),
+#undef ROW
+    };
+    static const struct io_ops ops = {
+        .read = count_read, .write = count_write, .min_size = 1, .max_size = 4};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct guest g;
+        struct vd_error err;
+        struct accesses seen = {0, 0};
+        guest_create(&g, 32);
+        assert_non_null(as_map_mmio(g.as, DEVICE, 4096, &ops, &seen, "counter", &err));
+        g.state.cr0 &= ~(uint64_t)X86_CR0_NE;
+        guest_place(&g, rows[i].code, rows[i].end);
+        uint64_t at = CODE + (uint64_t)(rows[i].end - rows[i].code) - 3 - rows[i].length;
+        if (rows[i].waits) {
+            assert_int_equal(guest_run(&g), VCPU_EXIT_KICK);
+            if (!g.ferr || g.state.rip != at || seen.reads || seen.writes)
+                fail_msg("%s: FERR# %d, pc %#llx, %u reads, %u writes", rows[i].name, g.ferr,
+                         (unsigned long long)g.state.rip, seen.reads, seen.writes);
+            g.state.ignne = X86_IGNNE_ON;
+        }
+        assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+        if (g.ferr != rows[i].waits || seen.reads != rows[i].reads || seen.writes != rows[i].writes)
+            fail_msg("%s, at last: FERR# %d, %u reads, %u writes", rows[i].name, g.ferr, seen.reads,
+                     seen.writes);
+        guest_destroy(&g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_ports),
         cmocka_unit_test(test_ferr),
         cmocka_unit_test(test_waiting_is_no_step),
+        cmocka_unit_test(test_waiting_accesses_no_device),
         cmocka_unit_test(test_shutdown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
