@@ -366,6 +366,34 @@ static void test_lint1_nmi_and_level_lint0(void **state)
     assert_int_equal(rd(0x350), 0x8044);
 }
 
+/* What LINT1 does is its LVT entry's choice: NMI per rising edge, unless masked. */
+static void test_lint1_delivery(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t lvt;
+        unsigned nmis;
+        int vector;
+    } cases[] = {{0x400, 1, -1},   {0x431, 1, -1},   {0x10400, 0, -1},
+                 {0x31, 0, 0x31},  {0x10031, 0, -1}, {0x500, 0, -1},
+                 {0x8400, 1, -1} /* NMI is an edge whatever the trigger bit says */};
+    struct local_apic *apic = &rig.cpu[0].apic;
+    enable_all();
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        wr(0x360, cases[i].lvt);
+        rig.cpu[0].nmis = 0;
+        local_apic_set_lint(apic, 1, true);
+        assert_int_equal(rig.cpu[0].nmis, cases[i].nmis);
+        assert_int_equal(rig.cpu[0].inits, cases[i].lvt == 0x500);
+        assert_int_equal(ack(0), cases[i].vector);
+        local_apic_set_lint(apic, 1, false);
+        assert_int_equal(rig.cpu[0].nmis, cases[i].nmis);
+        wr(0xb0, 0);
+        rig.cpu[0].inits = 0;
+        wr(0xf0, 0x1ff); /* INIT has disabled it */
+    }
+}
+
 static void test_timer_one_shot(void **state)
 {
     (void)state;
@@ -626,6 +654,34 @@ static void test_tsc_deadline(void **state)
     assert_int_equal(value, 0);
 }
 
+/* A deadline that has passed has interrupted before software sets another one, or none. */
+static void test_tsc_deadline_written_when_due(void **state)
+{
+    (void)state;
+    struct board *board = &rig.board;
+    struct local_apic *apic = &rig.cpu[0].apic;
+    static const uint64_t next[] = {0, 5000, UINT64_MAX / 2};
+    enable_all();
+    wr(0x320, 0x40031);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t start = board->clock.paused_ns, value = start + 7000;
+        local_apic_tsc_deadline(apic, true, &value);
+        board_set_time(board, start + 7001);
+        assert_false(pending(0)); /* nobody ran the timers yet */
+        value = next[i] == 5000 ? board->clock.paused_ns + 5000 : next[i];
+        local_apic_tsc_deadline(apic, true, &value);
+        assert_int_equal(ack(0), 0x31);
+        wr(0xb0, 0);
+        board_run_until(board, start + 7001 + 4999);
+        assert_false(pending(0)); /* once */
+        board_run_until(board, start + 7001 + 5001);
+        assert_int_equal(ack(0), next[i] == 5000 ? 0x31 : -1);
+        wr(0xb0, 0);
+        value = 0;
+        local_apic_tsc_deadline(apic, true, &value);
+    }
+}
+
 static void test_base_msr(void **state)
 {
     (void)state;
@@ -696,6 +752,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_extint_through_lint0, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lint1_nmi_and_level_lint0, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lint1_delivery, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_one_shot, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_divisors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_count_that_runs_out_while_it_is_written, setup,
@@ -706,6 +763,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_timer_mode_change, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_written_when_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tsc_deadline_written_when_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_base_msr, setup, teardown),
         cmocka_unit_test_setup_teardown(test_init_pin, setup, teardown),
         cmocka_unit_test_setup_teardown(test_absent_apic, setup, teardown),

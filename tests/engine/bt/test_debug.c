@@ -414,12 +414,155 @@ static void test_watchpoints(void **state)
         watch_run(&watch_cases[i]);
 }
 
+/* --- watchpoints in repeated instructions --- */
+
+/* The trap comes behind the iteration that hit, also in a handler that wants to see how far it is.
+ */
+GUEST_CODE(string_debug32, 32, "pop %ebx\n hlt");
+GUEST_CODE(string_debug64, 64, "pop %rbx\n hlt");
+
+enum { STRING_COUNT = 3000, STRING_FROM = DATA, STRING_TO = DATA + 0x10000 };
+
+#define STRING_CODES                                                                               \
+    STRING(stosb, "rep stosb", 1, 1, STRING_TO)                                                    \
+    STRING(stosw, "rep stosw", 2, 1, STRING_TO)                                                    \
+    STRING(stosl, "rep stosl", 4, 1, STRING_TO)                                                    \
+    STRING(movsb, "rep movsb", 1, 1, STRING_TO)                                                    \
+    STRING(movsb_from, "rep movsb", 1, 3, STRING_FROM)                                             \
+    STRING(movsl, "rep movsl", 4, 1, STRING_TO)                                                    \
+    STRING(lodsw, "rep lodsw", 2, 3, STRING_FROM)                                                  \
+    STRING(cmpsb, "repe cmpsb", 1, 3, STRING_TO)                                                   \
+    STRING(cmpsl_from, "repe cmpsl", 4, 3, STRING_FROM)                                            \
+    STRING(scasb, "repe scasb", 1, 3, STRING_TO)
+
+#define STRING(name, text, size, rw, at)                                                           \
+    GUEST_CODE(string_##name##32, 32, text "\n ud2");                                              \
+    GUEST_CODE(string_##name##64, 64, text "\n ud2");
+STRING_CODES
+#undef STRING
+
+struct string_case {
+    const char *text;
+    const uint8_t *code[2], *end[2]; /* for 32 and 64 bits */
+    unsigned size, rw;
+    uint32_t watched; /* the operand that is */
+};
+
+static const struct string_case string_cases[] = {
+#define STRING(name, text, size, rw, at)                                                           \
+    {text,                                                                                         \
+     {string_##name##32, string_##name##64},                                                       \
+     {string_##name##32_end, string_##name##64_end},                                               \
+     size,                                                                                         \
+     rw,                                                                                           \
+     at},
+    STRING_CODES
+#undef STRING
+};
+
+/* Element number hit, counted in the direction of DF, is watched. */
+static void string_run(const struct string_case *test, unsigned bits, bool down, uint32_t hit)
+{
+    struct guest g;
+    bool is64 = bits == 64;
+    int32_t step = down ? -(int32_t)test->size : (int32_t)test->size;
+    uint32_t first = down ? (STRING_COUNT - 1) * test->size : 0;
+    uint32_t done = (hit + 1) * (uint32_t)step,
+             insn = (uint32_t)(test->end[is64] - test->code[is64]) - 2;
+    bool has_si =
+        strstr(test->text, "movs") || strstr(test->text, "lods") || strstr(test->text, "cmps");
+    bool has_di = !strstr(test->text, "lods");
+    guest_create(&g, bits);
+    guest_make_tables(&g, bits);
+    as_write(g.as, CODE + 0x1000, is64 ? string_debug64 : string_debug32, 2);
+    guest_set_gate(&g, bits, X86_DB, CODE + 0x1000, 0);
+    guest_place(&g, test->code[is64], test->end[is64]);
+    g.state.gpr[X86_RAX] = 0;
+    g.state.gpr[X86_RCX] = STRING_COUNT;
+    g.state.gpr[X86_RSI] = STRING_FROM + first;
+    g.state.gpr[X86_RDI] = STRING_TO + first;
+    g.state.aflags |= down ? (uint32_t)X86_DF_FLAG : 0;
+    g.state.dr[1] = test->watched + first + hit * (uint32_t)step;
+    g.state.dr[7] = 0x4 | (uint64_t)test->rw << 20 | (uint64_t)(test->size - 1) << 22;
+    enum vcpu_exit exit = guest_run(&g);
+    uint32_t ip = CODE + (hit + 1 == STRING_COUNT ? insn : 0);
+    if (exit != VCPU_EXIT_HALT || g.state.gpr[X86_RCX] != STRING_COUNT - 1 - hit ||
+        g.state.gpr[X86_RSI] != STRING_FROM + first + (has_si ? done : 0) ||
+        g.state.gpr[X86_RDI] != STRING_TO + first + (has_di ? done : 0) ||
+        g.state.gpr[X86_RBX] != ip || (g.state.dr[6] & 0xe00f) != 2)
+        fail_msg("%s, %u bits, %s, element %u: exit %u, count %llu, SI %#llx, DI %#llx, pc %#llx",
+                 test->text, bits, down ? "down" : "up", hit, exit,
+                 (unsigned long long)g.state.gpr[X86_RCX], (unsigned long long)g.state.gpr[X86_RSI],
+                 (unsigned long long)g.state.gpr[X86_RDI],
+                 (unsigned long long)g.state.gpr[X86_RBX]);
+    guest_destroy(&g);
+}
+
+static void test_watchpoint_ends_iteration(void **state)
+{
+    (void)state;
+    static const uint32_t hits[] = {0, 1, 1700, STRING_COUNT - 2, STRING_COUNT - 1};
+    for (unsigned i = 0; i < sizeof(string_cases) / sizeof(string_cases[0]); i++) {
+        for (unsigned n = 0; n < 4 * sizeof(hits) / sizeof(hits[0]); n++)
+            string_run(&string_cases[i], n & 1 ? 64 : 32, n & 2, hits[n / 4]);
+    }
+}
+
+/* --- RF that IRET loads --- */
+
+/* DR7 is loaded from EAX; #DB ends with its pc in EDX. */
+#define RF_PROGRAM(name, ...)                                                                      \
+    extern const uint8_t name##_stop[], name##_debug[], name##_int[];                              \
+    GUEST_CODE(name, 32,                                                                           \
+               __VA_ARGS__ "\n" #name "_debug: pop %edx\n hlt\n" #name                             \
+                           "_int: mov %eax, %dr7\n or %esi, 8(%esp)\n iret")
+
+/* Nothing is armed yet: it ends with MOV DR7, and the instruction behind that is hit. */
+RF_PROGRAM(rf_unarmed, "pushf\n orl $0x10000, (%esp)\n push %cs\n"
+                       "push $0x10000 + 1f - rf_unarmed\n iret\n ud2\n"
+                       "1: mov %eax, %dr7\n rf_unarmed_stop: inc %ebx\n ud2");
+/* The handler of INT n arms a breakpoint where it returns to: with RF that is passed once. */
+RF_PROGRAM(rf_armed, "int $0x42\n rf_armed_stop: inc %ebx\n jmp rf_armed_stop");
+
+static void rf_run(const uint8_t *code, const uint8_t *end, const uint8_t *stop,
+                   const uint8_t *debug, const uint8_t *interrupt, uint32_t rf, uint64_t passed)
+{
+    struct guest g;
+    guest_create(&g, 32);
+    guest_make_tables(&g, 32);
+    GUEST_GATE(&g, 32, X86_DB, code, debug);
+    GUEST_GATE(&g, 32, VECTOR_INT, code, interrupt);
+    guest_place(&g, code, end);
+    g.state.dr[0] = CODE + (uint64_t)(stop - code);
+    g.state.gpr[X86_RAX] = 1;
+    g.state.gpr[X86_RBX] = g.state.gpr[X86_RDX] = 0;
+    g.state.gpr[X86_RSI] = rf;
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    assert_int_equal(g.state.gpr[X86_RDX], g.state.dr[0]);
+    assert_int_equal(g.state.dr[6] & 0xe00f, 1);
+    assert_int_equal(g.state.gpr[X86_RBX], passed);
+    guest_destroy(&g);
+}
+
+static void test_rf_lasts_for_one_instruction(void **state)
+{
+    (void)state;
+    rf_run(rf_unarmed, rf_unarmed_end, rf_unarmed_stop, rf_unarmed_debug, rf_unarmed_int, 0, 0);
+    rf_run(rf_armed, rf_armed_end, rf_armed_stop, rf_armed_debug, rf_armed_int, 0, 0);
+    rf_run(rf_armed, rf_armed_end, rf_armed_stop, rf_armed_debug, rf_armed_int, X86_RF, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single_step_16), cmocka_unit_test(test_single_step_32),
-        cmocka_unit_test(test_single_step_64), cmocka_unit_test(test_step_over_halt),
-        cmocka_unit_test(test_breakpoints),    cmocka_unit_test(test_watchpoints),
+        cmocka_unit_test(test_single_step_16),
+        cmocka_unit_test(test_single_step_32),
+        cmocka_unit_test(test_single_step_64),
+        cmocka_unit_test(test_step_over_halt),
+        cmocka_unit_test(test_breakpoints),
+        cmocka_unit_test(test_watchpoints),
+        cmocka_unit_test(test_watchpoint_ends_iteration),
+        cmocka_unit_test(test_rf_lasts_for_one_instruction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

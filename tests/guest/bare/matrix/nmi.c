@@ -8,7 +8,8 @@ enum {
     NMI_TO_SELF = 0x44400,
     LVT_NMI = 0x400,
     LVT_MASKED = 0x10000,
-    WAKE_TRIES = 40
+    WAKE_TRIES = 40,
+    PIN_TRIES = 10000000
 };
 #define APIC_SVR   0xfee000f0u
 #define APIC_ICR   0xfee00300u
@@ -89,9 +90,32 @@ static void run_all_blocked(void)
     }
 }
 
-/* --- HLT --- */
+/* --- a pin --- */
 
-/* One edge of the timer through the 8259A, which LINT0 makes an NMI of. */
+/* The 8259A passes the timer on to LINT0, which makes an NMI of each edge. */
+static void pin_on(void)
+{
+    static const uint8_t words[] = {0x20, 4, 1, 0xfe};
+
+    out8(0x20, 0x11);
+    for (unsigned i = 0; i < sizeof(words); i++)
+        out8(0x21, words[i]);
+    store(APIC_LINT0, 4, LVT_NMI);
+}
+
+static void pin_off(void)
+{
+    store(APIC_LINT0, 4, LVT_MASKED);
+    out8(0x21, 0xff);
+}
+
+static void pin_acknowledge(void)
+{
+    out8(0x20, 0x0c); /* poll */
+    in8(0x20);
+    out8(0x20, 0x20);
+}
+
 static void start_timer(uint16_t count)
 {
     out8(0x43, 0x30);
@@ -99,16 +123,44 @@ static void start_timer(uint16_t count)
     out8(0x40, (uint8_t)(count >> 8));
 }
 
+/* An edge at the pin while NMIs are blocked: it comes behind the IRET. */
+static void run_pin_blocked(void)
+{
+    static const uint8_t mov32[] = {0x89, 0x03}, nop[] = {0x90};
+    unsigned send = probe_place(mov32, 2), place = probe_place(nop, 1), requests = 0;
+    struct visit_state in = probe_state(MODE, 0, send);
+    struct visit_end end;
+
+    matrix_case("NMI by a pin, blocked", 0, 0, 0, 0);
+    in.ax = NMI_TO_SELF;
+    in.bx = APIC_ICR;
+    visit(&in, &end);
+    check("vector", end.vector, NMI);
+    pin_on();
+    start_timer(100);
+    for (unsigned i = 0; i < PIN_TRIES && !requests; i++) {
+        out8(0x20, 0x0a); /* the next read: IRR */
+        requests = in8(0x20) & 1;
+    }
+    check("timer's request", requests, 1);
+    for (unsigned i = 0; i < 2; i++) { /* the second time nothing is left */
+        in = probe_state(MODE, 0, place);
+        visit(&in, &end);
+        check("vector", end.vector, i ? VECTOR_DONE : (unsigned)NMI);
+        check("pc", end.ip, in.ip + (i ? 3 : 0));
+    }
+    pin_acknowledge();
+    pin_off();
+}
+
+/* --- HLT --- */
+
 static void run_halted(void)
 {
     static const uint8_t hlt[] = {0xf4};
     unsigned place = probe_place(hlt, 1), halted = 0;
-    static const uint8_t words[] = {0x20, 4, 1, 0xfe};
 
-    out8(0x20, 0x11);
-    for (unsigned i = 0; i < sizeof(words); i++)
-        out8(0x21, words[i]);
-    store(APIC_LINT0, 4, LVT_NMI);
+    pin_on();
     for (unsigned i = 0; i < WAKE_TRIES && !halted; i++) {
         struct visit_state in = probe_state(MODE, 0, place);
         struct visit_end end;
@@ -121,12 +173,9 @@ static void run_halted(void)
         halted = end.ip == in.ip + 1;
         if (!halted) /* it was faster */
             check("pc", end.ip, in.ip);
-        out8(0x20, 0x0c); /* poll: acknowledges */
-        in8(0x20);
-        out8(0x20, 0x20);
+        pin_acknowledge();
     }
-    store(APIC_LINT0, 4, LVT_MASKED);
-    out8(0x21, 0xff);
+    pin_off();
     check("woken from HLT", halted, 1);
 }
 
@@ -135,6 +184,7 @@ void matrix_main(void)
     matrix_begin("NMI");
     map_apic();
     run_all_blocked();
+    run_pin_blocked();
     run_halted();
     matrix_end();
 }

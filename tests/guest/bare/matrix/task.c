@@ -497,6 +497,50 @@ static void run_all_virtual_flags(void)
     page_set(HOLE_AT, 7);
 }
 
+/*
+ * The T flag's trap together with TF: in front of the new task's first instruction, which is where
+ * it returns to (SDM vol. 3, 17.3.1.5), ahead of a step over what switched (6.9). Whether DR6.BS is
+ * set, too, when the old task had TF is left open; the new task's TF has not stepped yet.
+ */
+static void run_traps(void)
+{
+    enum { DR6_BITS = 0xe00f, BS = 1 << 14, BT = 1 << 15 };
+
+    page_set(HOLE_AT, 0);
+    for (unsigned i = 0; i < 8 * sizeof(ways) / sizeof(ways[0]); i++) {
+        unsigned way = i / 8, size = ways[way].bytes[0] == 0xcf ? 1 : 2;
+        bool t = i & 1, old_tf = i >> 1 & 1, new_tf = i >> 2 & 1;
+        struct visit_state in = start_state(0, probe_place(ways[way].bytes, size), OTHER);
+        struct visit_end end;
+
+        matrix_case("T and TF", way, t, old_tf, new_tf);
+        write_virtual_task(NEW_LEVEL_0, 2 | (new_tf ? FLAG_TF : 0), t);
+        field(TSS_EIP, LOW_CODE);
+        write_other(size == 1 ? SYS_TSS_BUSY : SYS_TSS, 0, true);
+        in.flags |= (size == 1 ? FLAG_NT : 0) | (old_tf ? FLAG_TF : 0);
+        if (ways[way].bx)
+            in.bx = ways[way].bx == 1 ? HOLE_AT : ways[way].bx;
+        store(TSS_AT + TSS_LINK, 2, OTHER);
+        if (ways[way].vector)
+            idt_set(ways[way].vector, gate_make(OTHER, 0, SYS_TASK_GATE, 0, true, 0));
+        write_dr6(0);
+        visit(&in, &end);
+        if (ways[way].vector)
+            idt_restore(ways[way].vector, 0);
+        if (t) {
+            check("vector", end.vector, DB);
+            check("pc", end.ip, LOW_CODE);
+            check("TF", end.flags & FLAG_TF, new_tf ? FLAG_TF : 0);
+            check("DR6", read_dr6() & DR6_BITS & ~(old_tf ? (uintptr_t)BS : 0), BT);
+        } else if (!old_tf) {
+            expect_done(&end);
+            check("DR6", read_dr6() & DR6_BITS, 0);
+        }
+        come_home();
+    }
+    page_set(HOLE_AT, 7);
+}
+
 void matrix_main(void)
 {
     unsigned place[MEANS];
@@ -520,5 +564,6 @@ void matrix_main(void)
     }
     run_links();
     run_all_virtual_flags();
+    run_traps();
     matrix_end();
 }
