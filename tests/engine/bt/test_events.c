@@ -132,10 +132,9 @@ static void checksum_test(const struct checksum *test)
     time_t start = time(NULL);
     uint64_t expected = checksum_run(test, false, &handled);
     assert_int_equal(handled, 0);
-    while (handled < 3000 && time(NULL) - start < 5)
+    while (handled < 100 || (handled < 3000 && time(NULL) - start < 5))
         assert_true(checksum_run(test, true, &handled) == expected);
     print_message("%u bits: %u interrupts\n", test->bits, handled);
-    assert_true(handled > 100);
 }
 
 #define CHECKSUM(bits)                                                                             \
