@@ -137,6 +137,13 @@ static bool same_byte(const struct insn_case *c, uint64_t a, uint64_t b)
     return found;
 }
 
+/* The other of the two addresses of a byte: registers no longer tell which one was used. */
+static bool is_alias(const struct insn_case *c, const struct insn *insn, uint64_t a, uint64_t b)
+{
+    uint64_t base = segment_base(c, insn->mem.seg);
+    return c->mode == 64 && c->count > 1 && ((base + a) ^ (base + b)) == LINEAR_HIGH;
+}
+
 static bool unmasks(const struct insn_case *c)
 {
     bool found = false;
@@ -149,7 +156,8 @@ static bool unmasks(const struct insn_case *c)
  * Pointers to the last x87 instruction, which processors store always, or while an exception is
  * pending. What the guest may not know is 0: all of them where the exception was unmasked later
  * than it happened; that to the operand, when other accesses took its place in the TLB and
- * registers have changed, or when it was on a stack that INT left.
+ * registers have changed, or when it was on a stack that INT left. It may be an alias when
+ * registers have changed.
  */
 static bool same_pointers(const struct insn_case *c, const struct insn_state *a,
                           const struct insn_state *b)
@@ -169,7 +177,7 @@ static bool same_pointers(const struct insn_case *c, const struct insn_state *a,
         return false;
     if (fdp[1] == 0)
         return c->count > 1 || insn.mem.seg == X86_SS;
-    return !insn.mem.present && same_byte(c, fdp[0], fdp[1]);
+    return insn.mem.present ? is_alias(c, &insn, fdp[0], fdp[1]) : same_byte(c, fdp[0], fdp[1]);
 }
 
 static unsigned compare_vectors(const struct insn_case *c, const struct insn_state *a,
