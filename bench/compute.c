@@ -247,6 +247,42 @@ static uint64_t kernel_sieve(unsigned iterations)
     return primes;
 }
 
+/* Three arrays as far apart as a power of two: they compete in tables that addresses index. */
+static uint64_t kernel_arrays(unsigned iterations)
+{
+    enum { WORDS = 4096, DISTANCE = 4 << 20 };
+    static uint32_t *a;
+    uint64_t sum = 0;
+
+    if (!a)
+        a = mmap(NULL, 3 * DISTANCE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint32_t *b = a + DISTANCE / sizeof(*a), *c = b + DISTANCE / sizeof(*a);
+
+    while (iterations--) {
+        for (unsigned i = 0; i < WORDS; i++)
+            a[i] = 3 * b[i] + c[i] + i;
+        b[sum % WORDS]++;
+        sum += a[sum % WORDS];
+    }
+    return sum;
+}
+
+/* Fletcher's checksum: few operations that wait for each other, in many registers. */
+static uint64_t kernel_fletcher(unsigned iterations)
+{
+    static uint8_t data[4096];
+    uint32_t low = 0, high = 0;
+
+    for (unsigned i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7);
+    while (iterations--)
+        for (unsigned i = 0; i < sizeof(data); i++) {
+            low = (uint16_t)(low + data[i]) % 255;
+            high = (uint16_t)(high + low) % 255;
+        }
+    return high << 8 | low;
+}
+
 static uint64_t kernel_alu(unsigned iterations)
 {
     uint32_t a = 1, b = 2, c = 3;
@@ -488,6 +524,7 @@ static const struct kernel {
     {"sort", kernel_sort, 3, 1},         {"tree", kernel_tree, 20, 200},
     {"bytecode", kernel_vm, 20, 1},      {"match", kernel_match, 1, 1},
     {"hash", kernel_hash, 5, 1},         {"sieve", kernel_sieve, 2, 1},
+    {"arrays", kernel_arrays, 5, 1},     {"fletcher", kernel_fletcher, 3, 1},
     {"alu", kernel_alu, 5, 1},           {"sse", kernel_sse, 3, 1},
     {"vector", kernel_vector, 3, 1},     {"recursion", kernel_recursion, 1, 1},
     {"indirect", kernel_indirect, 5, 1}, {"memcpy", kernel_memcpy, 5, 1},

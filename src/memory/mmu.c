@@ -206,8 +206,10 @@ enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsi
         return mmu_probe(cpu, linear, size, access) < 0 ? MMU_FAULT : MMU_INDIRECT;
     if (!(access & MMU_EXEC)) {
         *host = tlb_find(cpu->mmu, linear, size, access);
-        if (*host)
+        if (*host) {
+            tlb_promote(cpu->mmu, tlb_side(access), linear);
             return MMU_DIRECT;
+        }
     }
     return fill_page(cpu, linear, access, &gpa, host);
 }
@@ -319,9 +321,9 @@ bool mmu_find_host(const struct x86_cpu *cpu, uint64_t host, uint64_t host_mask,
         *linear = guess;
         return true;
     }
-    for (unsigned index = 0; index < TLB_SIZE; index++) {
+    for (unsigned index = 0; index < TLB_ENTRIES; index++) {
         const struct tlb_entry *e = &mmu->tlb[tlb_side(access)][index];
-        bool valid = tlb_index(e->read_tag) == index;
+        bool valid = mmu->tlb_map[tlb_side(access)].used[index / 64] >> (index & 63) & 1;
         if (valid && !((e->host ^ host) & host_mask & ~(uint64_t)PAGE_OFFSET)) {
             *linear = e->read_tag + (host & PAGE_OFFSET);
             return true;

@@ -7,6 +7,9 @@
  * entry.host + offset An invalid tag is any page address whose index is not i: 0 for every entry
  * but the first, 0x1000 there. Pages with MMIO, traced code or page tables, or watchpoints (DR7)
  * never enter the write tag (watchpoints: neither).
+ *
+ * An entry whose place another page takes moves to the victims, behind the others, whose index is a
+ * hash of the page. They are looked at where the first lookup fails.
  */
 #ifndef VD_MEMORY_MMU_H
 #define VD_MEMORY_MMU_H
@@ -18,6 +21,8 @@
 #include "memory/address_space.h"
 
 enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS, TLB_MASK = TLB_SIZE - 1 };
+enum { TLB_VICTIM_BITS = 9, TLB_VICTIMS = 1 << TLB_VICTIM_BITS };
+enum { TLB_ENTRIES = TLB_SIZE + TLB_VICTIMS };
 
 struct tlb_entry {
     uint64_t read_tag, write_tag;
@@ -39,7 +44,7 @@ struct mmu_stats {
 
 /* Which entries of one array are in use, so that flushing touches no others. */
 struct tlb_map {
-    uint64_t used[TLB_SIZE / 64], global[TLB_SIZE / 64];
+    uint64_t used[TLB_ENTRIES / 64], global[TLB_ENTRIES / 64];
 };
 /*
  * Which 2 MiB (1 GiB) regions have entries cut out of large pages: a filter by hash, which may say
@@ -56,8 +61,8 @@ enum mmu_flush {
 };
 
 struct mmu {
-    struct tlb_entry tlb[2][TLB_SIZE]; /* [0] supervisor (CPL 0-2), [1] user (CPL 3) */
-    uint64_t tlb_flags[2][TLB_SIZE];
+    struct tlb_entry tlb[2][TLB_ENTRIES]; /* [0] supervisor (CPL 0-2), [1] user (CPL 3) */
+    uint64_t tlb_flags[2][TLB_ENTRIES];
     struct exec_entry exec[2][TLB_SIZE];
     struct address_space *as;
     struct mmu_stats stats;
@@ -73,8 +78,8 @@ struct mmu {
     void *flushed_ctx;
 
     struct tlb_map tlb_map[2], exec_map[2];
-    uint64_t writable[2][TLB_SIZE / 64]; /* entries with a valid write tag */
-    struct tlb_large large[2];           /* [0] others, [1] global pages */
+    uint64_t writable[2][TLB_ENTRIES / 64]; /* entries with a valid write tag */
+    struct tlb_large large[2];              /* [0] others, [1] global pages */
 };
 
 void mmu_init(struct mmu *mmu, struct address_space *as);
@@ -108,10 +113,10 @@ int mmu_translate_debug(const struct x86_cpu *cpu, uint64_t linear, uint64_t *gp
 enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };
 /*
  * TLB refill for one access of size bytes that may not be a hit. MMU_DIRECT: *host is the host
- * address of linear and the whole access lies in that page; the TLB holds the page. MMU_INDIRECT:
- * allowed, but must go through mmu_read/mmu_write (MMIO, traced, page crossing, watchpoint, a user
- * page accessed by the supervisor under CR4.SMAP, whose permission follows RFLAGS.AC).
- * MMU_FAULT: cpu->fault is set (never with MMU_AHEAD).
+ * address of linear and the whole access lies in that page; the TLB holds the page, not as a
+ * victim. MMU_INDIRECT: allowed, but must go through mmu_read/mmu_write (MMIO, traced, page
+ * crossing, watchpoint, a user page accessed by the supervisor under CR4.SMAP, whose permission
+ * follows RFLAGS.AC). MMU_FAULT: cpu->fault is set (never with MMU_AHEAD).
  */
 enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
                        uint8_t **host);

@@ -1,6 +1,6 @@
 #include "memory/tlb.h"
 
-enum { WORDS = TLB_SIZE / 64, REGION_SHIFT = 21, GIANT_SHIFT = 30 };
+enum { WORDS = TLB_ENTRIES / 64, REGION_SHIFT = 21, GIANT_SHIFT = 30 };
 
 static void drop_data(struct mmu *mmu, unsigned side, unsigned index)
 {
@@ -69,25 +69,73 @@ static uint64_t entry_flags(struct mmu *mmu, uint64_t linear, const struct walk 
     return (walk->global ? (uint64_t)TLB_GLOBAL : 0) | (uint64_t)walk->page_shift << TLB_PAGE_SHIFT;
 }
 
-void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk,
-                uint8_t *host, bool writable)
+struct translation { /* what an entry says */
+    uint64_t page, host, flags;
+    bool writable;
+};
+
+static void put(struct mmu *mmu, unsigned side, unsigned index, const struct translation *t)
 {
-    unsigned index = tlb_index(linear);
-    uint64_t page = linear & ~(uint64_t)PAGE_OFFSET, bit = 1ULL << (index & 63);
+    uint64_t bit = 1ULL << (index & 63);
     struct tlb_entry *e = &mmu->tlb[side][index];
-    e->host = (uint64_t)(uintptr_t)host;
-    e->addend = e->host - page;
-    mmu->tlb_flags[side][index] = entry_flags(mmu, linear, walk);
-    e->read_tag = page;
-    if (writable) {
-        e->write_tag = page;
+    e->host = t->host;
+    e->addend = t->host - t->page;
+    e->read_tag = t->page;
+    mmu->tlb_flags[side][index] = t->flags;
+    if (t->writable) {
+        e->write_tag = t->page;
         mmu->writable[side][index / 64] |= bit;
     } else {
         e->write_tag = tlb_invalid_tag(index);
         mmu->writable[side][index / 64] &= ~bit;
     }
-    map_add(&mmu->tlb_map[side], index, walk->global);
+    map_add(&mmu->tlb_map[side], index, t->flags & TLB_GLOBAL);
+}
+
+static struct translation get(const struct mmu *mmu, unsigned side, unsigned index)
+{
+    const struct tlb_entry *e = &mmu->tlb[side][index];
+    return (struct translation){
+        .page = e->read_tag,
+        .host = e->host,
+        .flags = mmu->tlb_flags[side][index],
+        .writable = mmu->writable[side][index / 64] >> (index & 63) & 1,
+    };
+}
+
+/* Puts the translation to its first place; another one that is there becomes a victim. */
+static void put_first(struct mmu *mmu, unsigned side, const struct translation *t)
+{
+    unsigned index = tlb_index(t->page);
+    if (mmu->tlb_map[side].used[index / 64] >> (index & 63) & 1) {
+        struct translation old = get(mmu, side, index);
+        if (old.page != t->page)
+            put(mmu, side, tlb_victim_index(old.page), &old);
+    }
+    put(mmu, side, index, t);
+}
+
+void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk,
+                uint8_t *host, bool writable)
+{
+    struct translation t = {
+        .page = linear & ~(uint64_t)PAGE_OFFSET,
+        .host = (uint64_t)(uintptr_t)host,
+        .flags = entry_flags(mmu, linear, walk),
+        .writable = writable,
+    };
+    put_first(mmu, side, &t);
     mmu->stats.fills++;
+}
+
+void tlb_promote(struct mmu *mmu, unsigned side, uint64_t linear)
+{
+    uint64_t page = linear & ~(uint64_t)PAGE_OFFSET;
+    unsigned victim = tlb_victim_index(page);
+    if (mmu->tlb[side][tlb_index(page)].read_tag == page || mmu->tlb[side][victim].read_tag != page)
+        return;
+    struct translation t = get(mmu, side, victim);
+    put_first(mmu, side, &t);
 }
 
 void tlb_insert_exec(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk)
@@ -106,10 +154,10 @@ void tlb_insert_exec(struct mmu *mmu, unsigned side, uint64_t linear, const stru
 void tlb_clear(struct mmu *mmu)
 {
     for (unsigned side = 0; side < 2; side++) {
-        for (unsigned i = 0; i < TLB_SIZE; i++) {
+        for (unsigned i = 0; i < TLB_ENTRIES; i++)
             drop_data(mmu, side, i);
+        for (unsigned i = 0; i < TLB_SIZE; i++)
             drop_exec(mmu, side, i);
-        }
         for (unsigned w = 0; w < WORDS; w++) {
             mmu->tlb_map[side].used[w] = mmu->tlb_map[side].global[w] = 0;
             mmu->exec_map[side].used[w] = mmu->exec_map[side].global[w] = 0;
@@ -220,11 +268,13 @@ void mmu_flush_page(struct x86_cpu *cpu, uint64_t linear)
     struct mmu *mmu = cpu->mmu;
     if (!x86_long_mode(cpu))
         linear = (uint32_t)linear;
-    unsigned index = tlb_index(linear);
+    unsigned index = tlb_index(linear), victim = tlb_victim_index(linear);
     uint64_t page = linear & ~(uint64_t)PAGE_OFFSET;
     for (unsigned side = 0; side < 2; side++) {
         if (mmu->tlb[side][index].read_tag == page)
             forget_data(mmu, side, index);
+        if (mmu->tlb[side][victim].read_tag == page)
+            forget_data(mmu, side, victim);
         if (mmu->exec[side][index].tag == page)
             forget_exec(mmu, side, index);
     }

@@ -333,14 +333,12 @@ static void emit_cold(struct xlate *x, const struct cold *cold)
     case COLD_ACCESS:
         if (cold->tag)
             emit_reg_gs_index(e, W64, 0x03, H_R10, H_R9, cold->tag); /* linear address again */
-        emit_mov_imm(e, H_R9, cold->value);
-        emit_call(e, env->stub_access);
+        emit_call_access(x, cold);
         emit_patch(e, emit_jmp_later(e), cold->back);
         break;
     case COLD_CONSTANT:
         emit_mov_imm(e, H_R10, cold->linear);
-        emit_mov_imm(e, H_R9, cold->value);
-        emit_call(e, env->stub_access);
+        emit_call_access(x, cold);
         emit_lea(e, W64, H_R10, H_R10, H_NONE, 0, -(int32_t)(cold->linear & 4095));
         emit_patch(e, emit_jmp_later(e), cold->back);
         break;

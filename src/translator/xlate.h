@@ -66,7 +66,8 @@ struct xlate_env {
     int32_t vectors_parked; /* 1 byte: not 0 while vector state is in memory */
     int32_t block_count, return_hits; /* 8-byte counters, used with mode.count */
     const struct cpuid_model *cpuid;
-    uint64_t stub_access;  /* call with r10 = linear, r9d = ACCESS_*: r10 = host, or no return */
+    /* [user][write] call with r10 = linear, r9d = ACCESS_*: r10 = host, or no return */
+    uint64_t stub_access[2][2];
     uint64_t stub_bounce;  /* call: leave, let C execute the instruction at the caller's guest ip */
     uint64_t stub_callout; /* call with r9 = struct xlate_site *: returns, or not at all */
     uint64_t stub_vectors; /* call: brings vector state back to host registers */

@@ -122,6 +122,8 @@ void emit_tlb(struct xlate *x, unsigned size, bool write);
 void emit_operand(struct xlate *x, bool write);
 /* The same for the stack item at SP + displacement. */
 void emit_stack(struct xlate *x, int displacement, unsigned size, bool write);
+/* Calls stub_access for a lookup that failed; R10 is the linear address. */
+void emit_call_access(struct xlate *x, const struct cold *cold);
 /* mov dst, operand of size bytes, zero-extended. */
 void emit_load_operand(struct xlate *x, unsigned size, unsigned dst);
 /* mov operand of size bytes, src or value (8 bytes: sign-extended). */

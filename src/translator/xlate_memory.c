@@ -132,6 +132,13 @@ static bool constant_address(const struct xlate *x, const struct insn_mem *mem, 
 {
     bool base = x->mode->bits == 64 ? mem->seg == X86_FS || mem->seg == X86_GS
                                     : !(x->mode->flat & (1u << mem->seg)) || mem->seg == X86_CS;
+void emit_call_access(struct xlate *x, const struct cold *cold)
+{
+    bool write = cold->value & ACCESS_WRITE;
+    emit_mov_imm(&x->e, H_R9, cold->value);
+    emit_call(&x->e, x->env->stub_access[is_user(x)][write]);
+}
+
     if (base || (!mem->rip_relative && (mem->base != GPR_NONE || mem->index != GPR_NONE)))
         return false;
     uint64_t offset = (uint64_t)mem->disp + (mem->rip_relative ? x->ip + x->insn->len : 0);

@@ -209,8 +209,7 @@ void emit_cold_window(struct xlate *x, const struct cold *cold)
     emit_alu_imm32(e, W32, 4, H_R9, 4095);
     emit_alu_imm32(e, W32, 7, H_R9, 4096 - size);
     uint32_t straddles = emit_jcc_later(e, CC_A);
-    emit_mov_imm(e, H_R9, cold->value);
-    emit_call(e, x->env->stub_access);
+    emit_call_access(x, cold);
     emit_alu_imm32(e, W64, 7, H_R10, ACCESS_NO_WINDOW);
     emit_patch(e, emit_jcc_later(e, CC_NE), cold->back);
     emit_patch(e, straddles, e->pos);

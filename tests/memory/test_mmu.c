@@ -472,6 +472,109 @@ static void test_write_protect(void **state)
     machine_free(m);
 }
 
+/* Three pages that share a place in the TLB; the one that was used last has it. */
+enum { RIVALS = 3, RIVAL_PAGE = 5 };
+
+static uint64_t rival(unsigned i)
+{
+    return (uint64_t)i << 22 | RIVAL_PAGE << 12;
+}
+
+static struct machine *machine_with_rivals(uint32_t bits)
+{
+    struct machine *m = machine_new();
+    paging_32(m);
+    for (unsigned i = 0; i < RIVALS; i++) {
+        uint32_t table = TABLE + 0x1000 * i;
+        poke32(m, DIRECTORY + 4 * i, table | P | W | U);
+        poke32(m, table + 4 * RIVAL_PAGE, (0x300000 + 0x1000 * i) | bits | P | W);
+    }
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_int_equal(fill(m, rival(i), 4, MMU_WRITE), MMU_DIRECT);
+    return m;
+}
+
+/* Whether an access comes without a page walk. */
+static bool is_known(struct machine *m, unsigned i, unsigned access)
+{
+    uint64_t walks = m->mmu.stats.walks;
+    enum mmu_fill result = fill(m, rival(i) + 0x10, 4, access);
+    bool right = result == MMU_DIRECT && host_of(m, 0, rival(i)) == as_page_host(m->as, 0x300 + i);
+    return right && m->mmu.stats.walks == walks;
+}
+
+static void test_victims_are_found(void **state)
+{
+    (void)state;
+    struct machine *m = machine_with_rivals(0);
+    for (unsigned i = 0; i < 4 * RIVALS; i++)
+        assert_true(is_known(m, i * i % RIVALS, i & 1 ? MMU_WRITE : 0));
+    /* an access that the page does not hold in full is no hit; nor is the other privilege */
+    uint8_t *host;
+    assert_int_equal(mmu_fill(&m->cpu, rival(0) + 0xffd, 4, 0, &host), MMU_FAULT);
+    assert_int_equal(mmu_fill(&m->cpu, rival(1) - 1, 2, 0, &host), MMU_FAULT);
+    assert_int_equal(mmu_fill(&m->cpu, rival(0), 4, MMU_USER, &host), MMU_FAULT);
+    machine_free(m);
+}
+
+static void test_victims_are_flushed(void **state)
+{
+    (void)state;
+    struct machine *m = machine_with_rivals(0);
+    mmu_flush_page(&m->cpu, rival(0) + 0x123);
+    assert_true(is_known(m, 1, 0));
+    assert_true(is_known(m, 2, 0));
+    assert_false(is_known(m, 0, 0));
+    mmu_flush_nonglobal(&m->cpu);
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_false(is_known(m, i, 0));
+    mmu_flush_all(&m->cpu);
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_false(is_known(m, i, 0));
+    machine_free(m);
+
+    m = machine_with_rivals(G);
+    mmu_flush_nonglobal(&m->cpu);
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_true(is_known(m, i, 0));
+    mmu_flush_all(&m->cpu);
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_false(is_known(m, i, 0));
+    machine_free(m);
+}
+
+/* INVLPG anywhere in a large page drops what was cut out of it, wherever that is by now. */
+static void test_victims_of_large_pages_are_flushed(void **state)
+{
+    (void)state;
+    struct machine *m = machine_new();
+    paging_32(m);
+    for (unsigned i = 0; i < RIVALS; i++)
+        poke32(m, DIRECTORY + 4 * i, (uint32_t)i << 22 | PS | P | W);
+    for (unsigned i = 0; i < RIVALS; i++)
+        assert_int_equal(fill(m, rival(i), 4, MMU_WRITE), MMU_DIRECT);
+    mmu_flush_page(&m->cpu, 0x3ff000);
+    uint64_t walks = m->mmu.stats.walks;
+    assert_int_equal(fill(m, rival(1), 4, 0), MMU_DIRECT);
+    assert_true(m->mmu.stats.walks == walks);
+    assert_int_equal(fill(m, rival(0), 4, 0), MMU_DIRECT);
+    assert_true(m->mmu.stats.walks == walks + 1);
+    machine_free(m);
+}
+
+static void test_victims_are_write_protected(void **state)
+{
+    (void)state;
+    struct machine *m = machine_with_rivals(0);
+    as_page_flags(m->as)[0x300] |= RAM_PAGE_CODE;
+    mmu_write_protect(&m->cpu, as_page_host(m->as, 0x300));
+    assert_int_equal(fill(m, rival(0), 4, MMU_WRITE), MMU_INDIRECT);
+    assert_true(is_known(m, 1, MMU_WRITE));
+    assert_true(is_known(m, 2, MMU_WRITE));
+    assert_true(is_known(m, 0, 0));
+    machine_free(m);
+}
+
 static void test_exec_cache(void **state)
 {
     (void)state;
@@ -690,6 +793,10 @@ int main(void)
         cmocka_unit_test(test_global_pages),
         cmocka_unit_test(test_flush_page_in_large_page),
         cmocka_unit_test(test_write_protect),
+        cmocka_unit_test(test_victims_are_found),
+        cmocka_unit_test(test_victims_are_flushed),
+        cmocka_unit_test(test_victims_of_large_pages_are_flushed),
+        cmocka_unit_test(test_victims_are_write_protected),
         cmocka_unit_test(test_exec_cache),
         cmocka_unit_test(test_page_crossing),
         cmocka_unit_test(test_wrap),

@@ -73,7 +73,8 @@ static void env_init(struct rig *rig)
     env->block_count = state + 40;
     env->bounce = state + 0x100;
     env->cpuid = &rig->cpuid;
-    env->stub_access = stub_address(0);
+    for (unsigned i = 0; i < 4; i++)
+        env->stub_access[i >> 1][i & 1] = stub_address(0);
     env->stub_bounce = stub_address(1);
     env->stub_callout = stub_address(2);
     env->stub_vectors = stub_address(3);

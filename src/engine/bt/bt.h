@@ -47,7 +47,8 @@ struct host_fault {
 
 struct bt_stats {
     uint64_t enters, exits[16], callouts[OP_COUNT], faults[32], interrupts;
-    uint64_t slow_steps, bounces, jump_misses, tlb_misses, code_writes, translations;
+    uint64_t slow_steps, bounces, jump_misses, tlb_misses, tlb_victim_hits, code_writes,
+        translations;
     uint64_t prescan_insns, single_steps, address_changes;
 };
 

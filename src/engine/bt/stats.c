@@ -50,6 +50,7 @@ void bt_print_stats(struct vcpu *vcpu, FILE *out, int json)
         {"return hits (counted)", vcpu->return_hits},
         {"return misses", vcpu->return_misses},
         {"TLB misses", s->tlb_misses},
+        {"TLB victim hits", s->tlb_victim_hits},
         {"TLB fills", m->fills},
         {"page walks", m->walks},
         {"TLB flushes", m->flushes},

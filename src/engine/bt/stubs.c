@@ -34,6 +34,14 @@ static void load_gprs(struct emit *e)
     emit_load_gs(e, W64, H_R11, gpr(X86_RSP));
 }
 
+enum { SHL = 4, SHR = 5, SAR = 7 };
+
+static void shift_imm(struct emit *e, int w, unsigned ext, unsigned reg, unsigned count)
+{
+    emit_reg_reg(e, w, 0xc1, ext, reg);
+    emit8(e, count);
+}
+
 static void push(struct emit *e, unsigned reg)
 {
     emit_rex(e, W32, H_NONE, H_NONE, reg);
@@ -99,8 +107,7 @@ static void load_flags(struct emit *e)
     load_rare_flags(e);
     emit_load_gs(e, W32, H_RAX, VCPU(cpu.aflags));
     emit_mov(e, W32, H_RCX, H_RAX);
-    emit_reg_reg(e, W32, 0xc1, 5, H_RCX); /* shr ecx, 11: OF to bit 0 */
-    emit8(e, 11);
+    shift_imm(e, W32, SHR, H_RCX, 11); /* OF to bit 0 */
     emit_alu_imm32(e, W32, 4, H_RCX, 1);
     emit8(e, 0x88); /* mov ah, al */
     emit8(e, 0xc4);
@@ -174,10 +181,58 @@ static uint64_t stub_exit_reason(struct emit *e, enum bt_exit reason, uint64_t e
     return start;
 }
 
+static const uint8_t victim_scratch[] = {H_RAX, H_RCX, H_RDX};
+
+static void load_victim_scratch(struct emit *e)
+{
+    for (unsigned i = 0; i < sizeof(victim_scratch); i++)
+        emit_load_gs(e, W64, victim_scratch[i], gpr(victim_scratch[i]));
+}
+
+/*
+ * The head of stub_access: returns if a victim of the TLB has the page. Every sixteenth time C
+ * gets to know, to give a page that is still in use its first place back.
+ */
+static void find_victim(struct emit *e, const struct xlate_env *env, unsigned user, bool write)
+{
+    enum { XOR = 0x33, NEG = 3, PROMOTE = 15 };
+    int32_t victims = TLB_SIZE << env->tlb_entry_shift;
+    int32_t tag = victims + (write ? env->tlb_write_tag[user] : env->tlb_read_tag[user]);
+    for (unsigned i = 0; i < sizeof(victim_scratch); i++)
+        emit_store_gs(e, W64, gpr(victim_scratch[i]), victim_scratch[i]);
+    emit_mov(e, W64, H_RAX, H_R10); /* rax = the entry's offset: tlb_victim_index() */
+    shift_imm(e, W64, SHR, H_RAX, 12);
+    emit_mov(e, W64, H_RCX, H_RAX);
+    shift_imm(e, W64, SHR, H_RCX, TLB_VICTIM_BITS);
+    emit_reg_reg(e, W32, XOR, H_RAX, H_RCX);
+    emit_alu_imm32(e, W32, 4, H_RAX, TLB_VICTIMS - 1);
+    shift_imm(e, W32, SHL, H_RAX, env->tlb_entry_shift);
+    emit_mov(e, W32, H_RDX, H_R9); /* rdx = the last offset that fits into the page */
+    emit_alu_imm32(e, W32, 4, H_RDX, ACCESS_SIZE_MASK);
+    emit_reg_reg(e, W32, 0xf7, NEG, H_RDX);
+    emit_alu_imm32(e, W32, 0, H_RDX, 4096);
+    emit_mov(e, W64, H_RCX, H_R10);
+    emit_reg_gs_index(e, W64, 0x2b, H_RCX, H_RAX, tag);
+    emit_reg_reg(e, W64, 0x3b, H_RCX, H_RDX);
+    uint32_t miss = emit_jcc_later(e, CC_A);
+    emit_reg_gs(e, 0, W64, 0xff, 0, VCPU(stats.tlb_victim_hits)); /* inc */
+    emit_reg_gs(e, 0, W32, 0xf6, 0, VCPU(stats.tlb_victim_hits)); /* test byte */
+    emit8(e, PROMOTE);
+    uint32_t promote = emit_jcc_later(e, CC_E);
+    emit_reg_gs_index(e, W64, 0x03, H_RCX, H_RAX, victims + env->tlb_host[user]);
+    emit_mov(e, W64, H_R10, H_RCX);
+    load_victim_scratch(e);
+    emit8(e, 0xc3);
+    emit_patch(e, miss, e->pos);
+    emit_patch(e, promote, e->pos);
+    load_victim_scratch(e);
+}
+
 /* call: r10 = linear, r9d = descriptor -> r10 = host address. Flags are dead or parked. */
-static uint64_t stub_access(struct emit *e)
+static uint64_t stub_access(struct emit *e, const struct xlate_env *env, unsigned user, bool write)
 {
     uint64_t start = here(e);
+    find_victim(e, env, user, write);
     save_gprs(e);
     emit_store_gs(e, W64, VCPU(window_delta), H_R8);
     clear_for_c(e);
@@ -258,8 +313,7 @@ static uint64_t stub_check_target(struct emit *e, bool canonical, uint64_t bounc
     uint64_t start = here(e);
     if (canonical) { /* bits 63:47 are all 0 or all 1 */
         emit_load_gs(e, W64, H_R9, VCPU(spill));
-        emit_reg_reg(e, W64, 0xc1, 7, H_R9); /* sar r9, 47 */
-        emit8(e, 47);
+        shift_imm(e, W64, SAR, H_R9, 47);
         emit_lea(e, W64, H_R9, H_R9, H_NONE, 0, 1);
         emit_alu_imm32(e, W64, 7, H_R9, 1);
     } else {
@@ -414,7 +468,8 @@ int bt_stubs_init(struct vcpu *vcpu, struct vd_error *err)
     env->stub_done = stub_exit_reason(&e, BT_EXIT_DONE, exit, VCPU(cpu.rip), H_R10);
     env->stub_link = stub_exit_reason(&e, BT_EXIT_LINK, exit, VCPU(exit_arg), H_R9);
     vcpu->stub_fault = stub_exit_reason(&e, BT_EXIT_HOST_FAULT, exit, 0, H_NONE);
-    env->stub_access = stub_access(&e);
+    for (unsigned i = 0; i < 4; i++)
+        env->stub_access[i >> 1][i & 1] = stub_access(&e, env, i >> 1, i & 1);
     env->stub_bounce = stub_bounce(&e);
     env->stub_callout = stub_callout(&e);
     env->stub_vectors = stub_vectors(&e);
