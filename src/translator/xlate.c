@@ -415,6 +415,7 @@ int xlate_block(struct xlate_result *result, const struct xlate_input *input, ui
     x.parked = x.vectors_live = x.failed = x.sti_seen = false;
     x.sp_adjust = 0;
     x.borrowed = 0;
+    x.scratch_pos = UINT32_MAX;
     x.window_end = x.windows = 0;
     x.cold_count = 0;
     result->exit_count = 0;

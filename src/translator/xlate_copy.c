@@ -89,7 +89,7 @@ static unsigned assign(struct xlate *x, struct copy *c, unsigned guest)
     if (guest == X86_RSP)
         emit_mov(&x->e, W64, host, H_R11);
     else if (x->insn->gpr_read & 1u << guest)
-        emit_load_gs(&x->e, W64, host, gpr_offset(guest));
+        emit_load_guest(x, guest, host);
     return host;
 }
 
@@ -131,6 +131,18 @@ static void assign_fields(struct xlate *x, struct copy *c)
         c->vvvv = assign(x, c, insn->vex_vvvv);
 }
 
+/* The next instruction need not wait for the stores of this one. */
+static void note_scratch(struct xlate *x, const struct copy *c)
+{
+    x->scratch_pos = x->e.pos;
+    x->scratch[0] = x->scratch[1] = GPR_NONE;
+    for (unsigned i = 0; i < c->temp_count; i++) {
+        unsigned host = c->temp[i].host;
+        if (c->temp[i].guest != X86_RSP && (host == H_R9 || host == H_R10))
+            x->scratch[host - H_R9] = c->temp[i].guest;
+    }
+}
+
 static void release(struct xlate *x, const struct copy *c)
 {
     struct emit *e = &x->e;
@@ -151,6 +163,7 @@ static void release(struct xlate *x, const struct copy *c)
         if (c->temp[i].borrowed)
             emit_load_gs(e, W64, c->temp[i].host, x->env->spill[slot++]);
     }
+    note_scratch(x, c);
 }
 
 /* Outside 64-bit mode VEX.W is ignored by what else would use 64-bit general registers. */

@@ -46,6 +46,8 @@ struct xlate {
     uint16_t live[XLATE_MAX_INSNS + 1]; /* arithmetic flags live before each instruction */
     uint16_t live_now;                  /* live[] of the current instruction */
     unsigned borrowed;                  /* bits of XLATE_BORROWED for the map */
+    uint8_t scratch[2];                 /* guest registers in R9 and R10, GPR_NONE: none */
+    uint32_t scratch_pos;               /* where that is so, until anything else is emitted */
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
     bool vectors_live;                  /* vector state is known to be in host registers */
     bool failed;                        /* some table is full */
@@ -102,6 +104,8 @@ void emit_callout(struct xlate *x, const struct insn *insn, enum insn_op op);
 bool insn_needs_callout(const struct xlate *x, const struct insn *insn, bool last);
 
 /* --- xlate_memory.c --- */
+/* dst = a guest register that lives in memory, or still is in R9 or R10. */
+void emit_load_guest(struct xlate *x, unsigned guest, unsigned dst);
 /* Host register with the guest register's value; memory-resident ones are loaded into scratch. */
 unsigned guest_load(struct xlate *x, unsigned guest, unsigned scratch);
 /* Writes host register src (size bytes, 4 zero-extends) to a guest register. */
@@ -118,12 +122,12 @@ struct cold *emit_tlb_lookup(struct xlate *x, enum cold_kind kind, unsigned size
                              bool r8_free);
 /* The same for the current operand, which becomes [R10]; flags are parked if they are live. */
 void emit_tlb(struct xlate *x, unsigned size, bool write);
+/* Calls stub_access for a lookup that failed; R10 is the linear address. */
+void emit_call_access(struct xlate *x, const struct cold *cold);
 /* All three for the explicit operand of the current instruction: sets base, index and disp. */
 void emit_operand(struct xlate *x, bool write);
 /* The same for the stack item at SP + displacement. */
 void emit_stack(struct xlate *x, int displacement, unsigned size, bool write);
-/* Calls stub_access for a lookup that failed; R10 is the linear address. */
-void emit_call_access(struct xlate *x, const struct cold *cold);
 /* mov dst, operand of size bytes, zero-extended. */
 void emit_load_operand(struct xlate *x, unsigned size, unsigned dst);
 /* mov operand of size bytes, src or value (8 bytes: sign-extended). */

@@ -5,12 +5,24 @@
 #include "base/bytes.h"
 #include "translator/xlate_internal.h"
 
+void emit_load_guest(struct xlate *x, unsigned guest, unsigned dst)
+{
+    struct emit *e = &x->e;
+    unsigned src = H_NONE;
+    if (e->pos == x->scratch_pos)
+        src = x->scratch[0] == guest ? H_R9 : x->scratch[1] == guest ? H_R10 : H_NONE;
+    if (src == H_NONE)
+        emit_load_gs(e, W64, dst, gpr_offset(guest));
+    else if (src != dst)
+        emit_mov(e, W64, dst, src);
+}
+
 unsigned guest_load(struct xlate *x, unsigned guest, unsigned scratch)
 {
     unsigned host = host_of(guest);
     if (host != H_NONE)
         return host;
-    emit_load_gs(&x->e, W64, scratch, gpr_offset(guest));
+    emit_load_guest(x, guest, scratch);
     return scratch;
 }
 
@@ -120,6 +132,13 @@ struct cold *emit_tlb_lookup(struct xlate *x, enum cold_kind kind, unsigned size
     return cold;
 }
 
+void emit_call_access(struct xlate *x, const struct cold *cold)
+{
+    bool write = cold->value & ACCESS_WRITE;
+    emit_mov_imm(&x->e, H_R9, cold->value);
+    emit_call(&x->e, x->env->stub_access[is_user(x)][write]);
+}
+
 void emit_tlb(struct xlate *x, unsigned size, bool write)
 {
     flags_clobber(x);
@@ -132,13 +151,6 @@ static bool constant_address(const struct xlate *x, const struct insn_mem *mem, 
 {
     bool base = x->mode->bits == 64 ? mem->seg == X86_FS || mem->seg == X86_GS
                                     : !(x->mode->flat & (1u << mem->seg)) || mem->seg == X86_CS;
-void emit_call_access(struct xlate *x, const struct cold *cold)
-{
-    bool write = cold->value & ACCESS_WRITE;
-    emit_mov_imm(&x->e, H_R9, cold->value);
-    emit_call(&x->e, x->env->stub_access[is_user(x)][write]);
-}
-
     if (base || (!mem->rip_relative && (mem->base != GPR_NONE || mem->index != GPR_NONE)))
         return false;
     uint64_t offset = (uint64_t)mem->disp + (mem->rip_relative ? x->ip + x->insn->len : 0);
