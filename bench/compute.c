@@ -283,6 +283,26 @@ static uint64_t kernel_fletcher(unsigned iterations)
     return high << 8 | low;
 }
 
+/* Data in one page with the code that uses them, as in small programs and boot loaders. */
+extern uint8_t beside_page[];
+extern uint32_t beside_sum, beside_count;
+void beside_run(void);
+__asm__(".pushsection .text\n .balign 4096\n beside_page:\n"
+        "beside_run: incl beside_sum\n decl beside_count\n jnz beside_run\n ret\n"
+        ".balign 2048\n beside_sum: .long 0\n beside_count: .long 0\n .balign 4096\n .popsection");
+
+static uint64_t kernel_beside(unsigned iterations)
+{
+    if (mprotect(beside_page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+        return 0;
+    beside_sum = 0;
+    while (iterations--) {
+        beside_count = 1000;
+        beside_run();
+    }
+    return beside_sum;
+}
+
 static uint64_t kernel_alu(unsigned iterations)
 {
     uint32_t a = 1, b = 2, c = 3;
@@ -521,16 +541,27 @@ static const struct kernel {
     unsigned check; /* iterations of the checksum run */
     unsigned unit;  /* operations per iteration */
 } kernels[] = {
-    {"sort", kernel_sort, 3, 1},         {"tree", kernel_tree, 20, 200},
-    {"bytecode", kernel_vm, 20, 1},      {"match", kernel_match, 1, 1},
-    {"hash", kernel_hash, 5, 1},         {"sieve", kernel_sieve, 2, 1},
-    {"arrays", kernel_arrays, 5, 1},     {"fletcher", kernel_fletcher, 3, 1},
-    {"alu", kernel_alu, 5, 1},           {"sse", kernel_sse, 3, 1},
-    {"vector", kernel_vector, 3, 1},     {"recursion", kernel_recursion, 1, 1},
-    {"indirect", kernel_indirect, 5, 1}, {"memcpy", kernel_memcpy, 5, 1},
-    {"memset", kernel_memset, 5, 1},     {"repmovs", kernel_repmovs, 5, 1},
-    {"syscall", kernel_syscall, 10, 1},  {"pipe", kernel_pipe, 10, 1},
-    {"fork", kernel_fork, 1, 1},         {"exec", kernel_exec, 1, 1},
+    {"sort", kernel_sort, 3, 1},
+    {"tree", kernel_tree, 20, 200},
+    {"bytecode", kernel_vm, 20, 1},
+    {"match", kernel_match, 1, 1},
+    {"hash", kernel_hash, 5, 1},
+    {"sieve", kernel_sieve, 2, 1},
+    {"arrays", kernel_arrays, 5, 1},
+    {"fletcher", kernel_fletcher, 3, 1},
+    {"beside", kernel_beside, 5, 1},
+    {"alu", kernel_alu, 5, 1},
+    {"sse", kernel_sse, 3, 1},
+    {"vector", kernel_vector, 3, 1},
+    {"recursion", kernel_recursion, 1, 1},
+    {"indirect", kernel_indirect, 5, 1},
+    {"memcpy", kernel_memcpy, 5, 1},
+    {"memset", kernel_memset, 5, 1},
+    {"repmovs", kernel_repmovs, 5, 1},
+    {"syscall", kernel_syscall, 10, 1},
+    {"pipe", kernel_pipe, 10, 1},
+    {"fork", kernel_fork, 1, 1},
+    {"exec", kernel_exec, 1, 1},
     {"touch", kernel_touch, 2, 64},
 };
 

@@ -18,7 +18,9 @@ struct page_slot {
     uint64_t page_plus_1;
     uint32_t first; /* block index * BLOCK_RANGES + range index */
     uint32_t count;
+    uint64_t lines; /* of LINE bytes: those that code was in since there was none */
 };
+enum { LINE = 64, PAGE = 64 * LINE };
 
 static void *reserve_array(size_t bytes)
 {
@@ -101,6 +103,13 @@ bool block_cache_has_room(const struct block_cache *cache, uint32_t exits)
            cache->page_used < cache->page_mask / 4 * 3;
 }
 
+/* The units of LINE bytes that [offset, offset + size) of a page touches, size > 0. */
+static uint64_t lines_of(unsigned offset, unsigned size)
+{
+    unsigned first = offset / LINE, last = (offset + size - 1) / LINE;
+    return UINT64_MAX << first & UINT64_MAX >> (63 - last);
+}
+
 uint32_t block_cache_add(struct block_cache *cache, const struct code_block *block)
 {
     assert(cache->block_count < cache->block_capacity);
@@ -117,16 +126,19 @@ uint32_t block_cache_add(struct block_cache *cache, const struct code_block *blo
     for (unsigned i = 0; i < b->range_count; i++) {
         struct block_range *range = &b->range[i];
         struct page_slot *page = page_find(cache, range->page);
+        assert(range->size && range->offset + range->size <= PAGE);
         if (!page->page_plus_1) {
             page->page_plus_1 = range->page + 1;
             page->first = RANGE_END;
             page->count = 0;
+            page->lines = 0;
             cache->page_used++;
         }
         range->block = index;
         range->next = page->first;
         page->first = index * BLOCK_RANGES + i;
         page->count++;
+        page->lines |= lines_of(range->offset, range->size);
     }
     cache->stats.blocks++;
     cache->stats.guest_bytes += b->guest_bytes;
@@ -222,7 +234,8 @@ static void range_remove(struct block_cache *cache, uint32_t index, unsigned i)
     while (*link != index * BLOCK_RANGES + i)
         link = &cache->blocks[*link / BLOCK_RANGES].range[*link % BLOCK_RANGES].next;
     *link = range->next;
-    page->count--;
+    if (--page->count == 0)
+        page->lines = 0;
 }
 
 static void block_remove(struct block_cache *cache, uint32_t index)
@@ -242,6 +255,26 @@ static void block_remove(struct block_cache *cache, uint32_t index)
     cache->stats.invalidations++;
 }
 
+static bool range_overlaps(const struct block_range *range, unsigned offset, unsigned size)
+{
+    return offset < (unsigned)range->offset + range->size && offset + size > range->offset;
+}
+
+bool block_cache_covers(const struct block_cache *cache, uint64_t page, unsigned offset,
+                        unsigned size)
+{
+    const struct page_slot *slot = page_find(cache, page);
+    if (!slot->page_plus_1 || !slot->count || !(slot->lines & lines_of(offset, size)))
+        return false;
+    const struct block_range *range;
+    for (uint32_t item = slot->first; item != RANGE_END; item = range->next) {
+        range = &cache->blocks[item / BLOCK_RANGES].range[item % BLOCK_RANGES];
+        if (range_overlaps(range, offset, size))
+            return true;
+    }
+    return false;
+}
+
 unsigned block_cache_invalidate(struct block_cache *cache, uint64_t page, unsigned offset,
                                 unsigned size, void (*gone)(void *ctx, const struct code_block *),
                                 void *ctx)
@@ -254,7 +287,7 @@ unsigned block_cache_invalidate(struct block_cache *cache, uint64_t page, unsign
         uint32_t index = item / BLOCK_RANGES;
         const struct block_range *range = &cache->blocks[index].range[item % BLOCK_RANGES];
         item = range->next;
-        if (offset >= (unsigned)range->offset + range->size || offset + size <= range->offset)
+        if (!range_overlaps(range, offset, size))
             continue;
         /* The same block may be on this page's list twice: step over its other range. */
         while (item != RANGE_END && item / BLOCK_RANGES == index)

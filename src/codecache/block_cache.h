@@ -118,6 +118,9 @@ void block_cache_unlink_cells(struct block_cache *cache, bool spare_lasting);
 unsigned block_cache_invalidate(struct block_cache *cache, uint64_t page, unsigned offset,
                                 unsigned size, void (*gone)(void *ctx, const struct code_block *),
                                 void *ctx);
+/* True if a valid block depends on any of these bytes of a page. */
+bool block_cache_covers(const struct block_cache *cache, uint64_t page, unsigned offset,
+                        unsigned size);
 /* True if any valid block depends on the page. */
 bool block_cache_page_used(const struct block_cache *cache, uint64_t page);
 

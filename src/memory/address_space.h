@@ -148,6 +148,12 @@ void as_write(struct address_space *as, uint64_t gpa, const void *buffer, size_t
  */
 void as_report_write(struct address_space *as, uint64_t page, unsigned offset, unsigned size);
 
+/*
+ * Notes in the dirty log that a backing page is written. Comes after the bytes, or before a write
+ * that the clearing of the flag takes permission from (mmu.h): who clears it misses nothing.
+ */
+void as_mark_dirty(struct address_space *as, uint64_t page);
+
 /* Ports: size 1, 2 or 4; unclaimed reads give all ones. */
 uint64_t as_pio_read(struct address_space *as, uint16_t port, unsigned size);
 void as_pio_write(struct address_space *as, uint16_t port, uint64_t value, unsigned size);

@@ -182,6 +182,13 @@ static const struct io_region *find_mmio(const struct address_space *as, uint64_
 
 /* --- memory --- */
 
+void as_mark_dirty(struct address_space *as, uint64_t page)
+{
+    uint8_t *flags = &as->page_flags[page];
+    if (!(*flags & RAM_PAGE_DIRTY))
+        __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
+}
+
 static void ram_write(struct address_space *as, const struct as_page *page, unsigned offset,
                       const void *from, size_t size)
 {
@@ -192,9 +199,7 @@ static void ram_write(struct address_space *as, const struct as_page *page, unsi
         as->listener.traced_write(as->listener.ctx, (uint64_t)page->write_page, offset,
                                   (unsigned)size);
     bytes_copy(page->write + offset, from, size);
-    /* after the bytes: who clears the flag and then reads the page misses nothing */
-    if (!(*flags & RAM_PAGE_DIRTY))
-        __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
+    as_mark_dirty(as, (uint64_t)page->write_page);
 }
 
 void as_report_write(struct address_space *as, uint64_t page, unsigned offset, unsigned size)
@@ -202,8 +207,7 @@ void as_report_write(struct address_space *as, uint64_t page, unsigned offset, u
     uint8_t *flags = &as->page_flags[page];
     if ((*flags & (RAM_PAGE_CODE | RAM_PAGE_TABLE)) && as->listener.traced_write)
         as->listener.traced_write(as->listener.ctx, page, offset, size);
-    if (!(*flags & RAM_PAGE_DIRTY))
-        __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
+    as_mark_dirty(as, page);
 }
 
 static void ram_read(const struct as_page *page, unsigned offset, void *to, size_t size)

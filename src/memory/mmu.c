@@ -128,21 +128,23 @@ static bool page_is_watched(const struct x86_cpu *cpu, uint64_t linear)
 /* --- the TLB --- */
 
 /* May the guest write the page without further fills? Grants it by marking the page dirty. */
-static bool grant_write(const struct x86_cpu *cpu, const struct walk *walk,
-                        const struct as_page *page, unsigned access)
+static enum tlb_grant grant_write(const struct x86_cpu *cpu, const struct walk *walk,
+                                  const struct as_page *page, unsigned access)
 {
     unsigned rights = (access & MMU_USER) | MMU_WRITE;
     if (page->write != page->read || !walk->dirty || !walk_allows(cpu, walk, rights))
-        return false;
-    uint8_t *flags = &as_page_flags(cpu->mmu->as)[page->write_page];
-    if (*flags & (RAM_PAGE_CODE | RAM_PAGE_TABLE))
-        return false;
-    if (!(*flags & RAM_PAGE_DIRTY)) {
+        return TLB_READ_ONLY;
+    uint8_t flags = as_page_flags(cpu->mmu->as)[page->write_page];
+    if (flags & RAM_PAGE_TABLE)
+        return TLB_READ_ONLY;
+    if (flags & RAM_PAGE_CODE)
+        return TLB_ONLY_TRACED;
+    if (!(flags & RAM_PAGE_DIRTY)) {
         if (!(access & MMU_WRITE)) /* only read so far: keep it clean in the dirty log */
-            return false;
-        __atomic_fetch_or(flags, (uint8_t)RAM_PAGE_DIRTY, __ATOMIC_RELEASE);
+            return TLB_READ_ONLY;
+        as_mark_dirty(cpu->mmu->as, (uint64_t)page->write_page);
     }
-    return true;
+    return TLB_WRITABLE;
 }
 
 /* The walk for an access that may not come: MMU_DIRECT if it would change no flag. */
@@ -177,9 +179,9 @@ static enum mmu_fill fill_page(struct x86_cpu *cpu, uint64_t linear, unsigned ac
     /* whether the supervisor may use a user page changes with RFLAGS.AC */
     if ((cpu->cr4 & X86_CR4_SMAP) && walk.paged && walk.user && !(access & MMU_USER))
         return MMU_INDIRECT;
-    bool writable = grant_write(cpu, &walk, &page, access);
-    tlb_insert(mmu, tlb_side(access), linear, &walk, page.read, writable);
-    if ((access & MMU_WRITE) && !writable)
+    enum tlb_grant grant = grant_write(cpu, &walk, &page, access);
+    tlb_insert(mmu, tlb_side(access), linear, &walk, &page, grant);
+    if ((access & MMU_WRITE) && grant != TLB_WRITABLE)
         return MMU_INDIRECT;
     *host = page.read + (linear & PAGE_OFFSET);
     return MMU_DIRECT;
@@ -212,6 +214,23 @@ enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsi
         }
     }
     return fill_page(cpu, linear, access, &gpa, host);
+}
+
+uint8_t *mmu_find_traced(const struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
+                         uint64_t *page)
+{
+    const struct mmu *mmu = cpu->mmu;
+    unsigned places[] = {tlb_index(linear), tlb_victim_index(linear)};
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t flags = mmu->tlb_flags[tlb_side(access)][places[i]];
+        uint8_t *host = tlb_find_at(mmu, places[i], linear, size, access & ~(unsigned)MMU_WRITE);
+        if (!host || !(flags & TLB_TRACED))
+            continue;
+        *page = flags >> TLB_BACKING_SHIFT;
+        unsigned tracing = as_page_flags(mmu->as)[*page] & (RAM_PAGE_CODE | RAM_PAGE_TABLE);
+        return tracing == RAM_PAGE_CODE ? host : NULL;
+    }
+    return NULL;
 }
 
 /* --- accesses --- */

@@ -29,8 +29,12 @@ struct tlb_entry {
     uint64_t host;   /* host address of the page */
     uint64_t addend; /* host minus linear address */
 };
-/* Flags of an entry: TLB_GLOBAL, and above TLB_PAGE_SHIFT the log2 of the guest's page size. */
-enum { TLB_GLOBAL = 1, TLB_PAGE_SHIFT = 8 };
+/*
+ * Flags of an entry. TLB_TRACED: there is no write tag just because the page holds translated code.
+ * From TLB_PAGE_SHIFT on 8 bits with the log2 of the guest's page size; above TLB_BACKING_SHIFT the
+ * backing page number, if it is traced.
+ */
+enum { TLB_GLOBAL = 1, TLB_TRACED = 2, TLB_PAGE_SHIFT = 8, TLB_BACKING_SHIFT = 16 };
 
 struct exec_entry { /* instruction fetch: C only */
     uint64_t tag;   /* linear page, or an invalid tag as above */
@@ -120,6 +124,14 @@ enum mmu_fill { MMU_DIRECT, MMU_INDIRECT, MMU_FAULT };
  */
 enum mmu_fill mmu_fill(struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
                        uint8_t **host);
+
+/*
+ * The host address of linear if the whole access lies in a page that the TLB knows and the guest
+ * may write, but whose writes are traced because it holds translated code (*page: its backing
+ * page). Else NULL. The caller knows whether these bytes are code.
+ */
+uint8_t *mmu_find_traced(const struct x86_cpu *cpu, uint64_t linear, unsigned size, unsigned access,
+                         uint64_t *page);
 
 /*
  * Reads/writes size bytes (1..4096) at a linear address through everything: page crossing, MMIO,

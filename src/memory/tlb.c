@@ -116,14 +116,16 @@ static void put_first(struct mmu *mmu, unsigned side, const struct translation *
 }
 
 void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk,
-                uint8_t *host, bool writable)
+                const struct as_page *page, enum tlb_grant grant)
 {
     struct translation t = {
         .page = linear & ~(uint64_t)PAGE_OFFSET,
-        .host = (uint64_t)(uintptr_t)host,
+        .host = (uint64_t)(uintptr_t)page->read,
         .flags = entry_flags(mmu, linear, walk),
-        .writable = writable,
+        .writable = grant == TLB_WRITABLE,
     };
+    if (grant == TLB_ONLY_TRACED)
+        t.flags |= TLB_TRACED | (uint64_t)page->write_page << TLB_BACKING_SHIFT;
     put_first(mmu, side, &t);
     mmu->stats.fills++;
 }
@@ -241,7 +243,7 @@ static void forget_exec(struct mmu *mmu, unsigned side, unsigned index)
 /* Was the entry for the page `tag` cut out of a large page that also covers linear? */
 static bool same_large_page(uint64_t tag, uint64_t flags, uint64_t linear)
 {
-    unsigned shift = (unsigned)(flags >> TLB_PAGE_SHIFT);
+    unsigned shift = flags >> TLB_PAGE_SHIFT & 0xff;
     return shift > 12 && (tag ^ linear) >> shift == 0;
 }
 

@@ -46,8 +46,9 @@ static inline uint8_t *tlb_find(const struct mmu *mmu, uint64_t linear, unsigned
 }
 
 void tlb_clear(struct mmu *mmu); /* all entries, used or not */
+enum tlb_grant { TLB_READ_ONLY, TLB_ONLY_TRACED, TLB_WRITABLE };
 void tlb_insert(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk,
-                uint8_t *host, bool writable);
+                const struct as_page *page, enum tlb_grant grant);
 /* Brings the page back to its first place if it is a victim. */
 void tlb_promote(struct mmu *mmu, unsigned side, uint64_t linear);
 void tlb_insert_exec(struct mmu *mmu, unsigned side, uint64_t linear, const struct walk *walk);

@@ -179,6 +179,11 @@ static void test_random(void **state)
         unsigned a = (seed >> 16) % COUNT;
         seed = seed * 1103515245 + 12345;
         unsigned b = (seed >> 16) % COUNT;
+        bool covers = false;
+        for (unsigned i = 0; i < COUNT; i++)
+            covers |= alive[i] && page[i] == page[b] && offset[i] < offset[a] + 6 + a &&
+                      offset[i] + 8 > offset[a] + 5;
+        assert_int_equal(block_cache_covers(&cache, page[b], offset[a] + 5, 1 + a), covers);
         if (round % 64 != 63) {
             block_cache_link(&cache, cache.blocks[block[a]].first_exit, block[b], false);
             if (alive[a] && alive[b] && linked[a] < 0)

@@ -472,6 +472,43 @@ static void test_write_protect(void **state)
     machine_free(m);
 }
 
+/* Who knows which bytes are code may write the others, where nothing else forbids it. */
+static void test_traced_pages(void **state)
+{
+    (void)state;
+    struct machine *m = machine_new();
+    uint8_t *flags = as_page_flags(m->as);
+    uint64_t page = 0;
+    paging_32(m);
+    map(m, 5, 0x300000 | P | W | U | D);
+    map(m, 6, 0x300000 | P | U | D);
+    map(m, 7, 0x300000 | P | W | U);
+    flags[0x300] = RAM_PAGE_CODE;
+    assert_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE, &page)); /* not known yet */
+    for (unsigned i = 5; i <= 7; i++)
+        assert_int_equal(fill(m, i << 12, 4, 0), MMU_DIRECT);
+    assert_ptr_equal(mmu_find_traced(&m->cpu, 0x5ffc, 4, MMU_WRITE, &page),
+                     as_page_host(m->as, 0x300) + 0xffc);
+    assert_true(page == 0x300);
+    assert_null(mmu_find_traced(&m->cpu, 0x5ffd, 4, MMU_WRITE, &page));            /* crosses */
+    assert_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE | MMU_USER, &page)); /* not known */
+    assert_null(mmu_find_traced(&m->cpu, 0x6010, 4, MMU_WRITE, &page));            /* read-only */
+    assert_null(mmu_find_traced(&m->cpu, 0x7010, 4, MMU_WRITE, &page)); /* not dirty yet */
+    flags[0x300] = RAM_PAGE_CODE | RAM_PAGE_TABLE;
+    assert_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE, &page));
+    /* without code the page gets its write tag */
+    flags[0x300] = 0;
+    assert_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE, &page));
+    assert_int_equal(fill(m, 0x5010, 4, MMU_WRITE), MMU_DIRECT);
+    /* and loses it when there is some again; the next fill finds out why */
+    flags[0x300] |= RAM_PAGE_CODE;
+    mmu_write_protect(&m->cpu, as_page_host(m->as, 0x300));
+    assert_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE, &page));
+    assert_int_equal(fill(m, 0x5010, 4, MMU_WRITE), MMU_INDIRECT);
+    assert_non_null(mmu_find_traced(&m->cpu, 0x5010, 4, MMU_WRITE, &page));
+    machine_free(m);
+}
+
 /* Three pages that share a place in the TLB; the one that was used last has it. */
 enum { RIVALS = 3, RIVAL_PAGE = 5 };
 
@@ -793,6 +830,7 @@ int main(void)
         cmocka_unit_test(test_global_pages),
         cmocka_unit_test(test_flush_page_in_large_page),
         cmocka_unit_test(test_write_protect),
+        cmocka_unit_test(test_traced_pages),
         cmocka_unit_test(test_victims_are_found),
         cmocka_unit_test(test_victims_are_flushed),
         cmocka_unit_test(test_victims_of_large_pages_are_flushed),

@@ -48,7 +48,7 @@ struct host_fault {
 struct bt_stats {
     uint64_t enters, exits[16], callouts[OP_COUNT], faults[32], interrupts;
     uint64_t slow_steps, bounces, jump_misses, tlb_misses, tlb_victim_hits, code_writes,
-        translations;
+        writes_beside_code, translations;
     uint64_t prescan_insns, single_steps, address_changes;
 };
 

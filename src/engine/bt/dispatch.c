@@ -15,6 +15,18 @@ static uint64_t ip_mask(const struct vcpu *vcpu)
     return vcpu->mode.bits == 64 ? UINT64_MAX : UINT32_MAX;
 }
 
+/* Where a write goes that is in a page with translated code, but not to the code. */
+static uint8_t *beside_code(struct vcpu *vcpu, uint64_t linear, unsigned size, unsigned access)
+{
+    uint64_t page;
+    uint8_t *host = mmu_find_traced(&vcpu->cpu, linear, size, access, &page);
+    if (!host || block_cache_covers(&vcpu->cache, page, (unsigned)linear & 4095, size))
+        return NULL;
+    as_mark_dirty(vcpu->mmu.as, page);
+    vcpu->stats.writes_beside_code++;
+    return host;
+}
+
 uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint64_t host_pc)
 {
     struct x86_cpu *cpu = &vcpu->cpu;
@@ -33,7 +45,11 @@ uint64_t bt_access(struct vcpu *vcpu, uint64_t linear, uint32_t descriptor, uint
     /* A window's access may never come; #GP for misalignment and #MF come before this one. */
     if (window || (size >= 16 && (linear & (size - 1))) || bt_x87_pending(vcpu))
         access |= MMU_AHEAD;
-    uint8_t *host;
+    uint8_t *host = descriptor & ACCESS_WRITE ? beside_code(vcpu, linear, size, access) : NULL;
+    if (host) {
+        vcpu->exit_pc = 0;
+        return (uint64_t)(uintptr_t)host;
+    }
     switch (mmu_fill(cpu, linear, size, access, &host)) {
     case MMU_DIRECT:
         vcpu->exit_pc = 0;

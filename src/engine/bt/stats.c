@@ -43,6 +43,7 @@ void bt_print_stats(struct vcpu *vcpu, FILE *out, int json)
         {"blocks invalidated", c->invalidations},
         {"cache resets", c->resets},
         {"writes to code", s->code_writes},
+        {"writes beside code", s->writes_beside_code},
         {"entries", s->enters},
         {"jump cache misses", s->jump_misses},
         {"blocks executed (counted)", vcpu->block_count},

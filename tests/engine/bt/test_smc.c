@@ -2,6 +2,7 @@
  * Code that changes: whoever writes, however near, what runs next is what memory says
  * (SDM vol. 3, 8.1.3 and 11.6).
  */
+#include "engine/bt/bt.h"
 #include "tables.h"
 
 #include <string.h>
@@ -356,6 +357,29 @@ static void test_hot_page(void **state)
     guest_destroy(&g);
 }
 
+/* A place that is data first, then code, then both in turn with a counter beside it. */
+GUEST_CODE(becomes_code32, 32,
+           "6: mov $2f - 6b + 0x10000, %esi\n mov $1000, %ecx\n xor %ebx, %ebx\n"
+           "1: incl (%esi)\n incl 4(%esi)\n incl 64(%esi)\n loop 1b\n"
+           "movl $0xb8, (%esi)\n movl $0xc300, 4(%esi)\n mov $1000, %ecx\n" /* MOV EAX; RET */
+           "1: mov %ecx, 1(%esi)\n call *%esi\n add %eax, %ebx\n incl 64(%esi)\n incl 8(%esi)\n"
+           "call *%esi\n add %eax, %ebx\n loop 1b\n hlt\n .balign 64\n 2: .fill 17, 4, 0");
+
+static void test_data_becomes_code(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_create(&g, 32);
+    guest_place(&g, becomes_code32, becomes_code32_end);
+    assert_int_equal(guest_run(&g), VCPU_EXIT_HALT);
+    assert_int_equal(g.state.gpr[X86_RBX], 1000 * 1001);
+    uint64_t place = CODE + (uint64_t)(becomes_code32_end - becomes_code32) - 17 * 4;
+    assert_int_equal(guest_read32(&g, place + 64), 2000);
+    assert_int_equal(guest_read32(&g, place + 8), 1000);
+    assert_in_range(g.vcpu->stats.writes_beside_code, 4000, 5100);
+    guest_destroy(&g);
+}
+
 /* --- code made by copying --- */
 
 /* Two routines are copied to the same place in turn and called directly and through a register. */
@@ -481,19 +505,13 @@ static void test_code_in_device_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writers),
-        cmocka_unit_test(test_same_instruction),
-        cmocka_unit_test(test_backward),
-        cmocka_unit_test(test_alias),
-        cmocka_unit_test(test_alias_next),
-        cmocka_unit_test(test_crossing_code),
-        cmocka_unit_test(test_crossing_jump),
-        cmocka_unit_test(test_assumed_flags),
-        cmocka_unit_test(test_code_on_stack),
-        cmocka_unit_test(test_hot_page),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_slow_code),
-        cmocka_unit_test(test_code_in_device_memory),
+        cmocka_unit_test(test_writers),           cmocka_unit_test(test_same_instruction),
+        cmocka_unit_test(test_backward),          cmocka_unit_test(test_alias),
+        cmocka_unit_test(test_alias_next),        cmocka_unit_test(test_crossing_code),
+        cmocka_unit_test(test_crossing_jump),     cmocka_unit_test(test_assumed_flags),
+        cmocka_unit_test(test_code_on_stack),     cmocka_unit_test(test_hot_page),
+        cmocka_unit_test(test_data_becomes_code), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_slow_code),         cmocka_unit_test(test_code_in_device_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
