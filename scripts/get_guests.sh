@@ -27,6 +27,10 @@ while :; do
     case ${1:-} in
     --refresh) refresh=yes ;;
     --all) needed="$needed $others" ;;
+    -*)
+        echo "get_guests: unknown option $1" >&2
+        exit 1
+        ;;
     *) break ;;
     esac
     shift

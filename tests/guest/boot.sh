@@ -12,8 +12,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 build=$1 kernel=$2 drive=$3 memory=$4 cpu=$5 seconds=$6
 shift 6
 . "$here/guests.sh"
-runner=${VEDETTE:-$build/../../vedette}
-[ -x "$runner" ] || skip "$runner is not built"
+find_runner
 use_guest "$kernel"
 
 run=$(mktemp -d "$build/run.XXXXXX")

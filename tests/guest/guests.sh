@@ -7,6 +7,15 @@ skip() {
     exit 77
 }
 
+# find_runner: sets $runner; one that VEDETTE names must be there.
+find_runner() {
+    runner=${VEDETTE:-$build/../../vedette}
+    [ ! -x "$runner" ] || return 0
+    [ -n "${VEDETTE:-}" ] || skip "$runner is not built"
+    echo "$runner cannot be run" >&2
+    exit 1
+}
+
 # use_guest KERNEL (amd64, 686-pae, 686): sets $architecture, $programs and $initrd, or skips.
 use_guest() {
     case $1 in

@@ -10,8 +10,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 build=$1 name=$2 memory=$3 seconds=$4
 . "$here/guests.sh"
-runner=${VEDETTE:-$build/../../vedette}
-[ -x "$runner" ] || skip "$runner is not built"
+find_runner
 [ -s "$guests/$name" ] || skip "$guests/$name is missing (scripts/get_guests.sh --all fetches it)"
 
 drive=$here/drive/${name%%-*}.drive

@@ -9,8 +9,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 build=$1 kernel=$2 memory=$3 cpu=$4 seconds=$5
 . "$here/guests.sh"
-runner=${VEDETTE:-$build/../../vedette}
-[ -x "$runner" ] || skip "$runner is not built"
+find_runner
 sources=$guests/selftests.tar
 [ -s "$sources" ] || skip "$sources is missing (scripts/get_guests.sh --all fetches it)"
 use_guest "$kernel"
