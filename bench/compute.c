@@ -267,22 +267,6 @@ static uint64_t kernel_arrays(unsigned iterations)
     return sum;
 }
 
-/* Fletcher's checksum: few operations that wait for each other, in many registers. */
-static uint64_t kernel_fletcher(unsigned iterations)
-{
-    static uint8_t data[4096];
-    uint32_t low = 0, high = 0;
-
-    for (unsigned i = 0; i < sizeof(data); i++)
-        data[i] = (uint8_t)(i * 7);
-    while (iterations--)
-        for (unsigned i = 0; i < sizeof(data); i++) {
-            low = (uint16_t)(low + data[i]) % 255;
-            high = (uint16_t)(high + low) % 255;
-        }
-    return high << 8 | low;
-}
-
 /* Data in one page with the code that uses them, as in small programs and boot loaders. */
 extern uint8_t beside_page[];
 extern uint32_t beside_sum, beside_count;
@@ -541,27 +525,16 @@ static const struct kernel {
     unsigned check; /* iterations of the checksum run */
     unsigned unit;  /* operations per iteration */
 } kernels[] = {
-    {"sort", kernel_sort, 3, 1},
-    {"tree", kernel_tree, 20, 200},
-    {"bytecode", kernel_vm, 20, 1},
-    {"match", kernel_match, 1, 1},
-    {"hash", kernel_hash, 5, 1},
-    {"sieve", kernel_sieve, 2, 1},
-    {"arrays", kernel_arrays, 5, 1},
-    {"fletcher", kernel_fletcher, 3, 1},
-    {"beside", kernel_beside, 5, 1},
-    {"alu", kernel_alu, 5, 1},
-    {"sse", kernel_sse, 3, 1},
-    {"vector", kernel_vector, 3, 1},
-    {"recursion", kernel_recursion, 1, 1},
-    {"indirect", kernel_indirect, 5, 1},
-    {"memcpy", kernel_memcpy, 5, 1},
-    {"memset", kernel_memset, 5, 1},
-    {"repmovs", kernel_repmovs, 5, 1},
-    {"syscall", kernel_syscall, 10, 1},
-    {"pipe", kernel_pipe, 10, 1},
-    {"fork", kernel_fork, 1, 1},
-    {"exec", kernel_exec, 1, 1},
+    {"sort", kernel_sort, 3, 1},         {"tree", kernel_tree, 20, 200},
+    {"bytecode", kernel_vm, 20, 1},      {"match", kernel_match, 1, 1},
+    {"hash", kernel_hash, 5, 1},         {"sieve", kernel_sieve, 2, 1},
+    {"arrays", kernel_arrays, 5, 1},     {"beside", kernel_beside, 5, 1},
+    {"alu", kernel_alu, 5, 1},           {"sse", kernel_sse, 3, 1},
+    {"vector", kernel_vector, 3, 1},     {"recursion", kernel_recursion, 1, 1},
+    {"indirect", kernel_indirect, 5, 1}, {"memcpy", kernel_memcpy, 5, 1},
+    {"memset", kernel_memset, 5, 1},     {"repmovs", kernel_repmovs, 5, 1},
+    {"syscall", kernel_syscall, 10, 1},  {"pipe", kernel_pipe, 10, 1},
+    {"fork", kernel_fork, 1, 1},         {"exec", kernel_exec, 1, 1},
     {"touch", kernel_touch, 2, 64},
 };
 

@@ -365,9 +365,12 @@ void xlate_copy(struct xlate *x)
         set_operand(x, low, H_NONE, 0);
     }
     assign_fields(x, &c);
+    bool keeps_scratch = !c.memory && !c.temp_count && !c.borrowed && x->e.pos == x->scratch_pos;
     x->borrowed = borrowed_bits(&c);
     map_mark(x);
     emit_body(x, &c);
+    if (keeps_scratch)
+        x->scratch_pos = x->e.pos;
     copy_direction(x);
     if (c.temp_count || c.borrowed)
         release(x, &c);

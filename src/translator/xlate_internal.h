@@ -47,7 +47,7 @@ struct xlate {
     uint16_t live_now;                  /* live[] of the current instruction */
     unsigned borrowed;                  /* bits of XLATE_BORROWED for the map */
     uint8_t scratch[2];                 /* guest registers in R9 and R10, GPR_NONE: none */
-    uint32_t scratch_pos;               /* where that is so, until anything else is emitted */
+    uint32_t scratch_pos;               /* where that is so; else not */
     bool parked;                        /* flags are in env->flags_park, host RFLAGS is garbage */
     bool vectors_live;                  /* vector state is known to be in host registers */
     bool failed;                        /* some table is full */

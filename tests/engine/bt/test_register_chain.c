@@ -23,6 +23,9 @@ enum { RUNS = 2000, ARITHMETIC_FLAGS = 0x8d5 }; /* all of them are defined at th
     "andn %r8, %r10, %r9\n shlx %r9, %r10, %r11\n add %r11, %r10\n xor %r10, %rdx\n"               \
     "mov $12345, %r8d\n add %r8, %r9\n mov %r9, %rbx\n mov %rbx, %r9\n add %r9, %r11\n"            \
     "mov %ah, %bl\n add %r11, %rbx\n movq %r11, %xmm0\n add %r11, %rsi\n movq %xmm0, %r8\n"        \
+    "mov %r8d, %r9d\n shl $3, %r9d\n mov %ecx, %eax\n sub %r9d, %eax\n movzwl %ax, %r8d\n"         \
+    "imul %rdx, %rcx\n shr %cl, %rcx\n adc %r8, %r9\n cld\n add %r9, %r8\n"                        \
+    "mov %rdi, %rsi\n add %r9, %r8\n lea (%rax, %rcx), %rdx\n sub %r8, %r9\n"                      \
     "add %r8, %rdi\n nop\n add %rdi, %r8\n jmp 1f\n 1: add %r8, %r9\n test %r9, %r9\n jz 2f\n"     \
     "add %r9, %r10\n 2: add %r10, %r11\n cmp %r11, %r10\n"
 
